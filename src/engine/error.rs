@@ -1,0 +1,38 @@
+//! Why a job has no picture.
+
+use std::sync::Arc;
+
+use super::BackendError;
+
+/// Why a job has no picture.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No room: try again later.
+    #[error("queue is full at {limit} jobs")]
+    Full {
+        /// Jobs that may wait.
+        limit: usize,
+    },
+    /// The job did not start in time.
+    #[error("job did not start before its deadline")]
+    StartTimeout,
+    /// The engine is shutting down.
+    #[error("engine is shutting down")]
+    Closed,
+    /// A job that the model cannot run; nothing was queued.
+    #[error("{what}")]
+    Unfit {
+        /// What does not fit, with the value at fault.
+        what: String,
+    },
+    /// The device failed; every row of the batch shares the cause.
+    #[error("backend failed on a batch of {rows}")]
+    Backend {
+        /// Rows in the batch.
+        rows: usize,
+        /// What failed.
+        #[source]
+        cause: Arc<BackendError>,
+    },
+}

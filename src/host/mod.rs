@@ -1,0 +1,1 @@
+//! Answers as fal would, from an engine.

@@ -1,0 +1,2 @@
+//! falgate
+fn main() {}

@@ -1,0 +1,1 @@
+//! Metrics, and the one log line per request.

@@ -1,0 +1,1 @@
+//! The only room that holds the fal key and dials out.

@@ -1,0 +1,26 @@
+//! What fal says, as types. Parsing is the only way to get one; nothing here does I/O or reads a clock.
+
+mod body;
+mod call;
+mod context;
+mod endpoint;
+mod field_error;
+mod pattern;
+mod problem;
+mod target;
+
+pub use body::{Body, BodyError, CollectError, collect};
+pub use call::{CallKind, Door, FalCall, HostClass, NoCall};
+pub use context::{PublicOrigin, RequestId};
+pub use endpoint::EndpointId;
+pub use field_error::FieldError;
+pub use pattern::{EndpointPattern, PatternError};
+pub use problem::{Problem, ToProblem};
+pub use target::{AllowedTargets, PlainPath, TargetRefusal, TargetSettings, TargetUrl};
+
+use http::HeaderName;
+
+/// Where a client says which URL its proxied call is for.
+pub const TARGET_URL: HeaderName = HeaderName::from_static("x-fal-target-url");
+/// The id of a request, on every answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-fal-request-id");

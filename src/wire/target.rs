@@ -1,0 +1,405 @@
+//! Which URLs may be called with the fal key. Admission is the only way to a [`TargetUrl`].
+
+use std::fmt::Write as _;
+
+use http::header::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::call::{Door, from_legacy};
+use super::{EndpointId, EndpointPattern, FalCall, HostClass, NoCall, Problem, ToProblem};
+
+/// Hosts whose calls falgate understands, with their class. Compared exactly, in lower case.
+const HOSTS: [(&str, HostClass); 4] = [
+    ("fal.run", HostClass::Run),
+    ("queue.fal.run", HostClass::Queue),
+    ("rest.fal.ai", HostClass::Rest),
+    ("rest.alpha.fal.ai", HostClass::Rest),
+];
+const LEGACY_GATEWAY: &str = ".gateway.alpha.fal.ai";
+const MAX_TARGET_BYTES: usize = 8 * 1024;
+
+/// What may be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetSettings {
+    /// Endpoints that may be called with the key, as globs: `fal-ai/flux/dev`, `fal-ai/*`, `fal-ai/**`. None by default,
+    /// so that a fresh gate is no open door to the owner's bill. Endpoints that a route gives to the engine need no entry.
+    pub endpoints: Vec<EndpointPattern>,
+    /// Let callers mint fal's own tokens through the proxy, for the allowed endpoints only.
+    pub tokens: bool,
+    /// Let callers use fal's storage through the proxy.
+    pub storage: bool,
+    /// Let callers name a `fal_webhook` that fal will call.
+    pub webhooks: bool,
+}
+
+/// The admitted address of a call: host class, path and query in one normal form, and what it asks for.
+///
+/// The dialled host never comes from the caller: it is the table entry of [`TargetUrl::class`].
+#[derive(Debug, Clone)]
+pub struct TargetUrl {
+    class: HostClass,
+    path_and_query: PathAndQuery,
+    call: FalCall,
+}
+
+impl TargetUrl {
+    /// Which of fal's hosts is meant.
+    #[must_use]
+    pub const fn class(&self) -> HostClass {
+        self.class
+    }
+
+    /// Path and query, normalised: what was compared is what is sent.
+    #[must_use]
+    pub const fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
+    /// What is asked, and of which app.
+    #[must_use]
+    pub const fn call(&self) -> &FalCall {
+        &self.call
+    }
+}
+
+/// A call as a path, with all that decides what it means.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainPath<'a> {
+    /// The host class that the path is read for; a legacy label overrules it.
+    pub class: HostClass,
+    /// First label of a legacy gateway host name, `{n}-{alias}`.
+    pub legacy_label: Option<&'a str>,
+    /// The request's method.
+    pub method: &'a Method,
+    /// Path and query as they came.
+    pub path_and_query: &'a str,
+    /// Plain HTTP, or a WebSocket handshake.
+    pub door: Door,
+}
+
+/// Why a target was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetRefusal {
+    /// No target header, or an empty one.
+    #[error("missing the x-fal-target-url header")]
+    Missing,
+    /// Not an https URL of fal's, or one with odd parts.
+    #[error("invalid x-fal-target-url header: {0}")]
+    Invalid(&'static str),
+    /// A path at which fal has nothing that falgate knows.
+    #[error("no such call: {path}")]
+    UnknownPath {
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The call exists, for another method.
+    #[error("method not allowed, use {allow}")]
+    Method {
+        /// The methods that would do.
+        allow: &'static str,
+    },
+    /// The endpoint is not on the allow list.
+    #[error("endpoint {endpoint} is not allowed by this gate")]
+    Endpoint {
+        /// The endpoint that was asked for.
+        endpoint: String,
+    },
+    /// A kind of call that is switched off.
+    #[error("{what} are not allowed by this gate")]
+    SwitchedOff {
+        /// What is switched off: `tokens`, `uploads` or `webhooks`.
+        what: &'static str,
+    },
+}
+
+impl ToProblem for TargetRefusal {
+    fn to_problem(&self) -> Problem {
+        let status = match self {
+            Self::Missing => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) => StatusCode::PRECONDITION_FAILED,
+            Self::UnknownPath { path } => return Problem::not_found(path),
+            Self::Method { allow } => return Problem::method_not_allowed(allow),
+            Self::Endpoint { .. } | Self::SwitchedOff { .. } => StatusCode::FORBIDDEN,
+        };
+        Problem::new(status, self.to_string())
+    }
+}
+
+/// The gate keeper: admits targets, or says why not.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedTargets {
+    settings: TargetSettings,
+    hosted: Vec<EndpointPattern>,
+    hosts_storage: bool,
+}
+
+impl AllowedTargets {
+    /// Admits what the settings allow.
+    #[must_use]
+    pub const fn new(settings: TargetSettings) -> Self {
+        Self { settings, hosted: Vec::new(), hosts_storage: false }
+    }
+
+    /// Also admits endpoints that are answered here and cost nothing at fal.
+    #[must_use]
+    pub fn with_hosted(mut self, endpoints: impl IntoIterator<Item = EndpointPattern>) -> Self {
+        self.hosted.extend(endpoints);
+        self
+    }
+
+    /// Also admits uploads, because they are kept here.
+    #[must_use]
+    pub const fn with_hosted_storage(mut self) -> Self {
+        self.hosts_storage = true;
+        self
+    }
+
+    /// Admits the value of an `x-fal-target-url` header.
+    ///
+    /// # Errors
+    /// [`TargetRefusal`] unless it is an https URL on a host of fal's, without user info or odd port, whose path is an
+    /// allowed call.
+    pub fn admit(&self, header: Option<&HeaderValue>, method: &Method) -> Result<TargetUrl, TargetRefusal> {
+        let header = header.map(HeaderValue::as_bytes).unwrap_or_default();
+        if header.is_empty() {
+            return Err(TargetRefusal::Missing);
+        }
+        let (uri, host) = parse_target(header)?;
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        if let Some((_, class)) = HOSTS.iter().find(|(name, _)| *name == host) {
+            let call = PlainPath { class: *class, legacy_label: None, method, path_and_query: path, door: Door::Http };
+            return self.admit_path(&call);
+        }
+        match host.strip_suffix(LEGACY_GATEWAY) {
+            Some(label) => self.admit_path(&PlainPath {
+                class: HostClass::Run,
+                legacy_label: Some(label),
+                method,
+                path_and_query: path,
+                door: Door::Http,
+            }),
+            None => Err(TargetRefusal::Invalid("the host is none of fal's")),
+        }
+    }
+
+    /// Admits a call that came as a plain path: at the gate itself, or on a host name of its own.
+    ///
+    /// # Errors
+    /// [`TargetRefusal`] unless the path is an allowed call.
+    pub fn admit_path(&self, plain: &PlainPath<'_>) -> Result<TargetUrl, TargetRefusal> {
+        let (path, query) = match plain.path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (plain.path_and_query, None),
+        };
+        let decoded = decode_path(path)?;
+        let segments: Vec<&str> = decoded.split('/').filter(|segment| !segment.is_empty()).collect();
+        let (class, segments) = match plain.legacy_label {
+            Some(label) => from_legacy(label, &segments).ok_or(TargetRefusal::Invalid("the host is none of fal's"))?,
+            None => (plain.class, segments),
+        };
+        let call =
+            FalCall::from_segments(class, plain.method, &segments, plain.door).map_err(|no_call| match no_call {
+                NoCall::UnknownPath => TargetRefusal::UnknownPath { path: path.to_owned() },
+                NoCall::Method(allow) => TargetRefusal::Method { allow },
+            })?;
+        self.allow(&call, query)?;
+        Ok(TargetUrl { class, path_and_query: write_path(&call, &segments, path.ends_with('/'), query)?, call })
+    }
+
+    fn allow(&self, call: &FalCall, query: Option<&str>) -> Result<(), TargetRefusal> {
+        use super::CallKind as Kind;
+        match call.kind {
+            Kind::Token if !self.settings.tokens => return Err(TargetRefusal::SwitchedOff { what: "tokens" }),
+            Kind::Initiate if self.hosts_storage => {}
+            Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if !self.settings.storage => {
+                return Err(TargetRefusal::SwitchedOff { what: "uploads" });
+            }
+            _ => {}
+        }
+        if !self.settings.webhooks && query.is_some_and(names_a_webhook) {
+            return Err(TargetRefusal::SwitchedOff { what: "webhooks" });
+        }
+        match &call.endpoint {
+            Some(endpoint) if !self.allows_endpoint(call, endpoint) => {
+                Err(TargetRefusal::Endpoint { endpoint: endpoint.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn allows_endpoint(&self, call: &FalCall, endpoint: &EndpointId) -> bool {
+        self.settings
+            .endpoints
+            .iter()
+            .chain(&self.hosted)
+            .any(|pattern| pattern.matches(endpoint) || call.kind.names_only_the_app() && pattern.matches_app(endpoint))
+    }
+
+    /// Whether a token may be minted for an app of this alias.
+    #[must_use]
+    pub fn allows_alias(&self, alias: &str) -> bool {
+        self.settings.endpoints.iter().chain(&self.hosted).any(|pattern| pattern.matches_alias(alias))
+    }
+}
+
+/// Checks everything about a target but its path; gives the URL and its host in lower case.
+fn parse_target(header: &[u8]) -> Result<(Uri, String), TargetRefusal> {
+    if header.len() > MAX_TARGET_BYTES {
+        return Err(TargetRefusal::Invalid("it is longer than 8192 bytes"));
+    }
+    if !header.iter().all(|byte| byte.is_ascii_graphic() && !br##"\"#<>^`{|}"##.contains(byte)) {
+        return Err(TargetRefusal::Invalid("it holds a character that no URL has"));
+    }
+    let uri = Uri::try_from(header).map_err(|_| TargetRefusal::Invalid("it is no URL"))?;
+    if uri.scheme_str() != Some("https") {
+        return Err(TargetRefusal::Invalid("it is no https URL"));
+    }
+    let authority = uri.authority().ok_or(TargetRefusal::Invalid("it names no host"))?;
+    let host = authority.host().to_ascii_lowercase();
+    let rest = &authority.as_str()[host.len().min(authority.as_str().len())..];
+    if authority.as_str().contains('@') {
+        return Err(TargetRefusal::Invalid("it holds user info"));
+    }
+    if !matches!(rest, "" | ":443") {
+        return Err(TargetRefusal::Invalid("it names a port"));
+    }
+    Ok((uri, host))
+}
+
+/// Decodes a path once. What is left must be plain: encoded separators, dots and anything exotic are refused.
+fn decode_path(path: &str) -> Result<String, TargetRefusal> {
+    let decoded = percent_encoding::percent_decode_str(path)
+        .decode_utf8()
+        .map_err(|_| TargetRefusal::Invalid("its path is not UTF-8"))?;
+    let separators = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+    if separators(&decoded) != separators(path) {
+        return Err(TargetRefusal::Invalid("its path holds an encoded slash"));
+    }
+    if decoded.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err(TargetRefusal::Invalid("its path holds dot segments"));
+    }
+    if !decoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._~@+:-".contains(&byte)) {
+        return Err(TargetRefusal::Invalid("its path holds a character that no endpoint has"));
+    }
+    Ok(decoded.into_owned())
+}
+
+fn names_a_webhook(query: &str) -> bool {
+    query.split(['&', ';']).any(|pair| {
+        let key = pair.split('=').next().unwrap_or_default().replace('+', " ");
+        percent_encoding::percent_decode_str(&key).decode_utf8_lossy().trim().eq_ignore_ascii_case("fal_webhook")
+    })
+}
+
+/// Writes the path that will be sent: the endpoint's own spelling, slashes collapsed, a trailing slash kept.
+fn write_path(
+    call: &FalCall,
+    segments: &[&str],
+    trailing_slash: bool,
+    query: Option<&str>,
+) -> Result<PathAndQuery, TargetRefusal> {
+    let mut text = String::with_capacity(96);
+    let mut rest = segments;
+    if let (Some(_), Some((first, after))) = (&call.endpoint, segments.split_first())
+        && let Some((owner, alias)) = super::endpoint::split_dash_form(first)
+    {
+        let _ = write!(text, "/{owner}/{alias}");
+        rest = after;
+    }
+    for segment in rest {
+        text.push('/');
+        text.push_str(segment);
+    }
+    // fal's own token route answers only with its slash, and no client sends one anywhere else.
+    if trailing_slash && call.endpoint.is_none() {
+        text.push('/');
+    }
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::try_from(text).map_err(|_| TargetRefusal::Invalid("its query holds a character that no URL has"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(endpoints: &[&str]) -> AllowedTargets {
+        let endpoints = endpoints.iter().map(|pattern| EndpointPattern::parse(pattern).unwrap()).collect();
+        AllowedTargets::new(TargetSettings { endpoints, ..TargetSettings::default() })
+    }
+
+    fn admit(gate: &AllowedTargets, method: Method, target: &str) -> Result<TargetUrl, TargetRefusal> {
+        gate.admit(Some(&HeaderValue::from_str(target).unwrap()), &method)
+    }
+
+    #[test]
+    fn a_plain_target_keeps_its_path_and_query() {
+        let target = admit(&gate(&["fal-ai/**"]), Method::POST, "https://fal.run/fal-ai/flux/dev?a=1").unwrap();
+        assert_eq!(target.path_and_query(), "/fal-ai/flux/dev?a=1");
+        assert_eq!(target.class(), HostClass::Run);
+    }
+
+    #[test]
+    fn a_legacy_host_becomes_the_call_of_today() {
+        let gate = gate(&["fal-ai/lcm-sd15-i2i"]);
+        let legacy = "https://110602490-lcm-sd15-i2i.gateway.alpha.fal.ai";
+        let run = admit(&gate, Method::POST, &format!("{legacy}/")).unwrap();
+        assert_eq!((run.class(), run.path_and_query().as_str()), (HostClass::Run, "/110602490/lcm-sd15-i2i"));
+        let status = admit(&gate, Method::GET, &format!("{legacy}/fal/queue/requests/abc/status?logs=1")).unwrap();
+        assert_eq!(status.path_and_query(), "/110602490/lcm-sd15-i2i/requests/abc/status?logs=1");
+        assert_eq!(status.call().kind, super::super::CallKind::Status);
+    }
+
+    #[test]
+    fn hostile_targets_are_refused() {
+        let gate = gate(&["**"]);
+        for target in [
+            "not a url",
+            "http://fal.run/a/b",
+            "https://a:b@fal.run/a/b",
+            "https://fal.run@evil.test/a/b",
+            "https://fal.run:1/a/b",
+            "https://fal.run.evil.test/a/b",
+            "https://notfal.run/a/b",
+            "https://evil.test/?fal.ai",
+            "https://fal.run./a/b",
+            "https://fal.run\\@evil.test/a/b",
+            "https://fal.run/a%2fb",
+            "https://fal.run/a/../b/c",
+            "https://fal.run/a/%2e%2e/b",
+            "https://fal.run/a/b;c",
+            "https://fal.run/a/b#c",
+            "https://x.fal.run/a/b",
+            "ftp://fal.run/a/b",
+            "//fal.run/a/b",
+            "/a/b",
+            "https:///a/b",
+            "https://[::1]/a/b",
+            "https://fal.run/a/b%00",
+        ] {
+            assert!(matches!(admit(&gate, Method::POST, target), Err(TargetRefusal::Invalid(_))), "{target}");
+        }
+    }
+
+    #[test]
+    fn calls_that_are_switched_off_say_so() {
+        let gate = gate(&["fal-ai/flux"]);
+        let off = |target| admit(&gate, Method::POST, target).unwrap_err();
+        assert_eq!(off("https://rest.fal.ai/tokens/"), TargetRefusal::SwitchedOff { what: "tokens" });
+        let initiate = "https://rest.alpha.fal.ai/storage/upload/initiate";
+        assert_eq!(off(initiate), TargetRefusal::SwitchedOff { what: "uploads" });
+        for webhook in ["fal_webhook=x", "a=1&fal%5Fwebhook=x", "FAL_WEBHOOK=x", "a;fal_webhook=x"] {
+            let target = format!("https://queue.fal.run/fal-ai/flux?{webhook}");
+            assert_eq!(off(&target), TargetRefusal::SwitchedOff { what: "webhooks" }, "{webhook}");
+        }
+        assert!(matches!(off("https://fal.run/fal-ai/flux/dev"), TargetRefusal::Endpoint { .. }));
+        assert!(matches!(off("https://rest.fal.ai/billing"), TargetRefusal::UnknownPath { .. }));
+    }
+}
