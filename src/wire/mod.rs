@@ -8,6 +8,7 @@ mod field_error;
 mod pattern;
 mod problem;
 mod target;
+mod target_refusal;
 
 pub use body::{Body, BodyError, CollectError, collect};
 pub use call::{CallKind, Door, FalCall, HostClass, NoCall};
@@ -16,7 +17,8 @@ pub use endpoint::EndpointId;
 pub use field_error::FieldError;
 pub use pattern::{EndpointPattern, PatternError};
 pub use problem::{Problem, ToProblem};
-pub use target::{AllowedTargets, PlainPath, TargetRefusal, TargetSettings, TargetUrl};
+pub use target::{AllowedTargets, PlainPath, TargetSettings, TargetUrl};
+pub use target_refusal::TargetRefusal;
 
 use http::HeaderName;
 
