@@ -3,6 +3,7 @@
 mod body;
 mod call;
 mod context;
+mod door;
 mod endpoint;
 mod field_error;
 mod pattern;
@@ -13,6 +14,7 @@ mod target_refusal;
 pub use body::{Body, BodyError, CollectError, collect};
 pub use call::{CallKind, Door, FalCall, HostClass, NoCall};
 pub use context::{PublicOrigin, RequestId};
+pub use door::host_class;
 pub use endpoint::EndpointId;
 pub use field_error::FieldError;
 pub use pattern::{EndpointPattern, PatternError};

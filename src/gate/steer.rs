@@ -1,0 +1,130 @@
+//! Sends a plain fal call to the engine or upstream, and on to the upstream when the engine is full.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::route_table::{Destination, RouteTable};
+use crate::wire::{Body, CollectError, Problem, TargetUrl, collect};
+
+/// Picks, per call, the service that answers.
+///
+/// Needs a [`TargetUrl`] in the request's extensions; without one it answers 404.
+#[derive(Debug, Clone)]
+pub struct Steer<H, U> {
+    table: Arc<RouteTable>,
+    host: H,
+    upstream: U,
+    spill_body_bytes: u64,
+}
+
+impl<H, U> Steer<H, U> {
+    /// Steers between `host`, the embedded engine, and `upstream`.
+    ///
+    /// A call that may spill is held in memory while the engine looks at it, at most `spill_body_bytes` of it.
+    pub const fn new(table: Arc<RouteTable>, host: H, upstream: U, spill_body_bytes: u64) -> Self {
+        Self { table, host, upstream, spill_body_bytes }
+    }
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+
+impl<H, U> Service<Request<Body>> for Steer<H, U>
+where
+    H: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    H::Future: Send + 'static,
+    U: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    U::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = SteerFuture<H::Future, U::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        match (self.host.poll_ready(cx), self.upstream.poll_ready(cx)) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(target) = request.extensions().get::<TargetUrl>() else {
+            let problem = Problem::not_found(request.uri().path());
+            return SteerFuture::Refused { problem: Some(problem) };
+        };
+        let decision = self.table.decide(target.call());
+        match (decision.to, decision.spill) {
+            (Destination::Upstream, _) => SteerFuture::Upstream { inner: self.upstream.call(request) },
+            (Destination::Engine, None) => SteerFuture::Host { inner: self.host.call(request) },
+            (Destination::Engine, Some(_)) => {
+                let ready = (self.host.clone(), self.upstream.clone());
+                let (host, upstream) =
+                    (std::mem::replace(&mut self.host, ready.0), std::mem::replace(&mut self.upstream, ready.1));
+                let limit = self.spill_body_bytes;
+                SteerFuture::Spilling { inner: Box::pin(host_then_upstream(host, upstream, request, limit)) }
+            }
+        }
+    }
+}
+
+/// Asks the engine, and the upstream when the engine answers 429.
+async fn host_then_upstream<H, U>(mut host: H, mut upstream: U, request: Request<Body>, limit: u64) -> Answer
+where
+    H: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    U: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let (parts, body) = request.into_parts();
+    let body = match collect(body, limit).await {
+        Ok(body) => body,
+        Err(CollectError::TooLarge { limit }) => return Ok(Problem::too_large(limit).into()),
+        Err(CollectError::Broken(_)) => {
+            return Ok(Problem::new(StatusCode::BAD_REQUEST, "the request body ended early").into());
+        }
+    };
+    let answer = host.call(Request::from_parts(parts.clone(), Body::from(body.clone()))).await?;
+    if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+        return Ok(answer);
+    }
+    upstream.call(Request::from_parts(parts, Body::from(body))).await
+}
+
+pin_project! {
+    /// The answer of whoever was picked.
+    #[project = Projected]
+    #[expect(missing_docs, reason = "the fields of an opaque future")]
+    pub enum SteerFuture<H, U> {
+        /// A call that names no target.
+        Refused { problem: Option<Problem> },
+        /// Answered by the engine.
+        Host { #[pin] inner: H },
+        /// Answered by the upstream.
+        Upstream { #[pin] inner: U },
+        /// Asked of the engine first, with the upstream behind it.
+        Spilling { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
+    }
+}
+
+impl<H, U> Future for SteerFuture<H, U>
+where
+    H: Future<Output = Answer>,
+    U: Future<Output = Answer>,
+{
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.project() {
+            Projected::Refused { problem } => {
+                let problem = problem.take().expect("a future is not polled after it is done");
+                Poll::Ready(Ok(problem.into()))
+            }
+            Projected::Host { inner } => inner.poll(cx),
+            Projected::Upstream { inner } => inner.poll(cx),
+            Projected::Spilling { inner } => inner.as_mut().poll(cx),
+        }
+    }
+}
