@@ -1,9 +1,15 @@
 //! Puts the rooms together; the only place with an order.
 
+mod admin;
 mod direct;
+mod health;
 mod route_table;
+mod routes;
 mod steer;
 
+pub use admin::Admin;
 pub use direct::DirectDoor;
+pub use health::{EngineReadiness, Readiness};
 pub use route_table::{Decision, Destination, RouteSettings, RouteTable, Spill};
+pub use routes::Routes;
 pub use steer::{Steer, SteerFuture};
