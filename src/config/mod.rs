@@ -3,6 +3,7 @@
 //! [`Config::load`] takes texts, not paths: the caller reads the file and the process environment. Whatever is wrong is
 //! reported at once, each fault with its key.
 
+mod check;
 mod environment;
 mod fault;
 mod gather;
@@ -17,17 +18,16 @@ pub use fault::{Fault, Faults};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::gate::RouteSettings;
+use crate::gate::{GateSettings, RouteSettings};
 use crate::telemetry::LogSettings;
-use crate::wire::TargetSettings;
 
 /// The whole configuration: the settings of every room, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What may be called with the key.
-    pub targets: TargetSettings,
-    /// Logs.
+    /// Where the gate listens and how it is reached.
+    pub gate: GateSettings,
+    /// Logs. They go to standard error.
     pub telemetry: LogSettings,
     /// Which endpoints are answered here and which go upstream. The first row that matches decides; a call that matches
     /// none goes upstream.
@@ -47,10 +47,26 @@ impl Config {
         renamed::take_out(&mut root, &overlay, &mut faults);
         let gathered = gather::gather::<Self>(root, &mut overlay);
         faults.extend(gathered.faults);
+        // Checked even where something could not be read, so that a person mends a file once.
+        if let Some(config) = &gathered.settings {
+            for fault in check::faults(config) {
+                if !faults.iter().any(|told| told.key == fault.key) {
+                    faults.push(overlay.with_variable(fault));
+                }
+            }
+        }
         match gathered.settings {
             Some(config) if faults.is_empty() => Ok(config),
             _ => Err(Faults(faults)),
         }
+    }
+
+    /// The JSON Schema of the file, for editors.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        let mut schema = schemars::schema_for!(Self).to_value();
+        schema["title"] = "falgate configuration".into();
+        schema
     }
 }
 

@@ -56,6 +56,12 @@ impl Overlay {
         Fault { key: path.to_string(), what: what.into(), variable: self.variable(path).map(str::to_owned) }
     }
 
+    /// The same fault, with the variable behind its key.
+    pub(super) fn with_variable(&self, fault: Fault) -> Fault {
+        let variable = self.variable(&KeyPath::keys(&fault.key)).map(str::to_owned);
+        Fault { variable, ..fault }
+    }
+
     /// Puts the variable's plain text where its TOML reading did not fit; `false` if that was tried before.
     ///
     /// So `FALGATE__TELEMETRY__LEVEL=1` is the text `1` if the key takes text.
