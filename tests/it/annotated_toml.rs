@@ -1,0 +1,149 @@
+//! Writes a configuration as TOML in which each key has its documentation as a comment.
+//!
+//! Keys without a value, and lists of tables without a row, come as examples on lines that begin with `#>`.
+
+use std::fmt::Write as _;
+
+use falgate::config::Config;
+use serde_json::Value;
+
+const WIDTH: usize = 110;
+
+const HEAD: &str = "\
+#:schema ./falgate.schema.json
+#
+# Every setting of falgate with its built-in value: a file needs to hold only what differs. Lines that begin with `#>`
+# are examples of keys that have no built-in value.
+#
+# A variable sets any key over the file: FALGATE__GATE__LISTEN=0.0.0.0:8787 sets `listen` in [gate]. Its value is read as
+# TOML, and as plain text where it is none.
+#
+# Secrets never stand here: name the variable or the file that holds them. Relative paths start at the working directory.
+# `falgate check --config FILE` names everything that is wrong with a file.
+";
+
+/// Rows of lists of tables, at the end of the file.
+const ROWS: [(&str, &str); 1] =
+    [("route", "[[route]]\nendpoint = \"fal-ai/lcm-sd15-i2i\"\nto = \"engine\"\nspill = \"upstream\"")];
+
+/// Examples of keys that have no built-in value and whose type alone shows too little.
+const EXAMPLES: [(&str, &str); 2] =
+    [("gate.public_url", "\"https://draw.example\""), ("gate.admin", "\"127.0.0.1:9787\"")];
+
+/// Writes the file.
+pub(crate) fn write(config: &Config, schema: &Value) -> String {
+    let mut text = HEAD.to_owned();
+    let plain = toml::to_string(config).unwrap();
+    let mut table = String::new();
+    let mut written: Vec<String> = Vec::new();
+    for line in plain.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            unset_keys(&mut text, &table, &written, schema);
+            written.clear();
+            name.clone_into(&mut table);
+            let _ = writeln!(text, "\n{}[{table}]", comment(&describe(schema, &table), "# "));
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            let path = join(&table, key);
+            written.push(key.to_owned());
+            if ROWS.iter().all(|(rows, _)| *rows != path) {
+                let _ = writeln!(text, "{}{key} = {value}", comment(&describe(schema, &path), "# "));
+            }
+        }
+    }
+    unset_keys(&mut text, &table, &written, schema);
+    for (path, example) in ROWS {
+        let example = example.replace('\n', "\n#> ");
+        let _ = writeln!(text, "\n{}#> {example}", comment(&describe(schema, path), "# "));
+    }
+    text
+}
+
+/// Keys of the table that have no built-in value.
+fn unset_keys(text: &mut String, table: &str, written: &[String], schema: &Value) {
+    let found = find(schema, table);
+    for (key, inner) in found["properties"].as_object().into_iter().flatten() {
+        let is_table = resolve(schema, inner).get("properties").is_some();
+        if written.contains(key) || is_table && !is_nullable(inner) {
+            continue;
+        }
+        let path = join(table, key);
+        let example = EXAMPLES
+            .iter()
+            .find(|(known, _)| *known == path)
+            .map_or_else(|| placeholder(&resolve(schema, inner)).to_owned(), |(_, example)| (*example).to_owned());
+        let _ = writeln!(text, "{}#> {key} = {example}", comment(&describe(schema, &path), "# "));
+    }
+}
+
+fn placeholder(schema: &Value) -> &'static str {
+    let kind = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")),
+        kind => kind.as_str(),
+    };
+    match kind {
+        Some("integer") => "4",
+        Some("number") => "1.0",
+        Some("boolean") => "true",
+        Some("array") => "[]",
+        Some("object") => "{}",
+        _ => "\"\"",
+    }
+}
+
+fn join(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema["anyOf"].as_array().is_some_and(|choices| choices.iter().any(|choice| choice["type"] == "null"))
+}
+
+/// Follows references and looks through `anyOf: [it, null]`.
+fn resolve(root: &Value, schema: &Value) -> Value {
+    if let Some(name) = schema["$ref"].as_str() {
+        return resolve(root, root.pointer(name.trim_start_matches('#')).unwrap());
+    }
+    match schema["anyOf"].as_array().and_then(|choices| choices.iter().find(|choice| choice["type"] != "null")) {
+        Some(choice) => resolve(root, choice),
+        None => schema.clone(),
+    }
+}
+
+/// The schema of the table or key, with its own description if it has one.
+fn find(root: &Value, path: &str) -> Value {
+    path.split('.').filter(|key| !key.is_empty()).fold(root.clone(), |table, key| {
+        let written = &table["properties"][key];
+        assert!(!written.is_null(), "the schema has no {path}");
+        let mut found = resolve(root, written);
+        if let Some(description) = written.get("description") {
+            found["description"] = description.clone();
+        }
+        found
+    })
+}
+
+#[track_caller]
+fn describe(root: &Value, path: &str) -> String {
+    let found = find(root, path);
+    found["description"].as_str().unwrap_or_else(|| panic!("{path} has no documentation")).to_owned()
+}
+
+/// Wraps a text into comment lines.
+fn comment(text: &str, start: &str) -> String {
+    let mut lines = String::new();
+    for paragraph in text.split("\n\n") {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && line.len() + word.len() + 1 > WIDTH {
+                let _ = writeln!(lines, "{start}{line}");
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        let _ = writeln!(lines, "{start}{line}");
+    }
+    lines
+}
