@@ -5,6 +5,8 @@ mod bpe;
 mod error;
 mod facts;
 mod job;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod picture;
 mod tokenizer;
 
