@@ -47,16 +47,16 @@ impl ClipTokenizer {
         merges: &[(String, String)],
         length: usize,
     ) -> Result<Self, VocabularyError> {
-        let marker = |name: &'static str| {
-            vocabulary.get(name).map(|id| i64::from(*id)).ok_or(VocabularyError::Marker { name })
-        };
+        let marker =
+            |name: &'static str| vocabulary.get(name).map(|id| i64::from(*id)).ok_or(VocabularyError::Marker { name });
         let (start, end) = (marker(START)?, marker(END)?);
         if length < 3 {
             return Err(VocabularyError::Length { length });
         }
         Ok(Self {
             bpe: Bpe::new(vocabulary, merges, end),
-            words: Regex::new(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+").expect("a fixed, valid pattern"),
+            words: Regex::new(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+                .expect("a fixed, valid pattern"),
             literals: Regex::new(r"<\|startoftext\|>|<\|endoftext\|>").expect("a fixed, valid pattern"),
             start,
             end,

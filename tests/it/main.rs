@@ -1,1 +1,9 @@
 //! Integration tests.
+
+// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
+#[cfg(test)]
+mod onnx_folders;
+#[cfg(test)]
+mod onnx_golden;
+#[cfg(test)]
+mod onnx_support;

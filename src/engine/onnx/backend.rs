@@ -51,6 +51,22 @@ fn latent_len(width: u32, height: u32) -> usize {
 }
 
 impl OnnxBackend {
+    /// Takes an embedding that was computed elsewhere, `[tokens, width]`.
+    #[must_use]
+    pub fn text(values: Vec<f32>) -> TextRow {
+        TextRow(Arc::new(HostText(values)))
+    }
+
+    /// Takes latents that were computed elsewhere, `[4, height, width]`; `None` unless the values fill the size.
+    #[must_use]
+    pub fn latents(width: u32, height: u32, values: Vec<f32>) -> Option<Latents> {
+        (values.len() == latent_len(width, height)).then(|| Latents {
+            width,
+            height,
+            data: Box::new(HostLatents(values)),
+        })
+    }
+
     /// Runs the encoder on pictures of one size: per picture its means and, where the graph gives them, log-variances.
     pub(super) fn moments(&mut self, pictures: &[&Picture]) -> Result<Vec<Vec<f32>>, BackendError> {
         let Some(first) = pictures.first() else { return Ok(Vec::new()) };
@@ -182,7 +198,10 @@ impl Backend for OnnxBackend {
             let mut inputs = vec![
                 (Cow::Borrowed("sample"), tensor(&signature.sample, &sample_shape, sample)?),
                 (Cow::Borrowed("timestep"), tensor(timestep_element, &times_shape, times)?),
-                (Cow::Borrowed("encoder_hidden_states"), tensor(&signature.text, &[batch, tokens, text_len / tokens], text)?),
+                (
+                    Cow::Borrowed("encoder_hidden_states"),
+                    tensor(&signature.text, &[batch, tokens, text_len / tokens], text)?,
+                ),
             ];
             if let Some((element, _)) = &signature.guidance {
                 inputs.push((Cow::Borrowed("timestep_cond"), tensor(element, &[batch, guidance], cond)?));

@@ -147,9 +147,7 @@ impl Scheduler {
 /// [`ModelError::Read`] and [`ModelError::Json`] with the file's path.
 pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ModelError> {
     match std::fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|cause| ModelError::Json { path: path.to_owned(), cause })
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|cause| ModelError::Json { path: path.to_owned(), cause }),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
         Err(cause) => Err(ModelError::Read { path: path.to_owned(), cause }),
     }

@@ -77,6 +77,9 @@ pub enum ModelError {
     /// The runtime is not usable.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// No folder is named.
+    #[error("engine.model names no model folder")]
+    NoModel,
     /// No such folder.
     #[error("model folder {path} does not exist")]
     NoFolder {
@@ -100,7 +103,7 @@ pub enum ModelError {
         why: String,
     },
     /// A file that cannot be read.
-    #[error("cannot read {path}")]
+    #[error("cannot read {path} ({cause})")]
     Read {
         /// The file.
         path: PathBuf,
@@ -118,7 +121,7 @@ pub enum ModelError {
         cause: serde_json::Error,
     },
     /// A vocabulary that is not CLIP's.
-    #[error("tokenizer cannot be used")]
+    #[error("tokenizer cannot be used: {0}")]
     Vocabulary(#[from] VocabularyError),
     /// A graph or a setting that the engine does not know how to serve.
     #[error("{part} cannot serve: {why}")]
@@ -140,10 +143,8 @@ pub enum ModelError {
         cause: ort::Error,
     },
     /// The device that was asked for cannot be had.
-    #[error("engine.provider asks for {provider}, but {why}")]
+    #[error("engine.provider asks for cuda, but {why}")]
     Provider {
-        /// The provider.
-        provider: super::Provider,
         /// What is missing.
         why: String,
     },

@@ -67,7 +67,7 @@ impl Folder {
             return unfit("unet", format!("in_channels is {channels}, not 4"));
         }
         for (part, vae) in [("vae_encoder", &encoder), ("vae_decoder", &decoder)] {
-            if let Some(shift) = vae.shift_factor {
+            if let Some(shift) = vae.shift_factor.filter(|shift| *shift != 0.0) {
                 return unfit(part, format!("shift_factor is {shift}, and the engine does not have it"));
             }
             if !(vae.scaling().is_finite() && vae.scaling() > 0.0) {

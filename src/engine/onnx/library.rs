@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 
+use super::super::Provider;
 use super::LibraryError;
 
 /// The oldest minor version whose interface is used, as the `api-24` feature of `ort` demands.
@@ -47,10 +48,15 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// Files that the fetch script writes under the `target` folders, the CPU build before the CUDA build of each.
+/// Files that the fetch script writes under the `target` folders, the build for this provider first.
+///
+/// The CUDA build runs on the processor too, the CPU build nowhere else.
 #[must_use]
-pub fn cached(targets: &[PathBuf]) -> Vec<PathBuf> {
-    let kinds = ["cpu", "gpu"];
+pub fn cached(targets: &[PathBuf], provider: Provider) -> Vec<PathBuf> {
+    let kinds = match provider {
+        Provider::Cpu => ["cpu", "gpu"],
+        Provider::Cuda => ["gpu", "cpu"],
+    };
     targets
         .iter()
         .flat_map(|target| {
@@ -83,7 +89,11 @@ impl LibraryPlaces {
             .ok_or(LibraryError::Nowhere)?;
         // Absolute, because the loader looks for relative names in other places than a person would.
         let Ok(path) = path.canonicalize() else { return Err(LibraryError::Missing { path, origin }) };
-        if path.is_file() && is_library(&path) { Ok(Found { path, origin }) } else { Err(LibraryError::NotALibrary { path, origin }) }
+        if path.is_file() && is_library(&path) {
+            Ok(Found { path, origin })
+        } else {
+            Err(LibraryError::NotALibrary { path, origin })
+        }
     }
 }
 
@@ -179,8 +189,11 @@ fn explain(cause: ort::LoadDynamicError) -> String {
 /// Loads for good. From here on `ort` may be used.
 fn start(found: Found, threads: Option<NonZeroUsize>) -> Result<Loaded, LibraryError> {
     let Found { path, origin } = found.clone();
-    let builder = ort::init_from(&path)
-        .map_err(|cause| LibraryError::NotOnnxRuntime { path: path.clone(), origin, why: explain(cause) })?;
+    let builder = ort::init_from(&path).map_err(|cause| LibraryError::NotOnnxRuntime {
+        path: path.clone(),
+        origin,
+        why: explain(cause),
+    })?;
     let environment = pool(threads)
         .and_then(|pool| builder.with_name("falgate").with_telemetry(false).with_global_thread_pool(pool).build())
         .map_err(|cause| LibraryError::Start { path, cause })?;
@@ -253,9 +266,10 @@ mod tests {
     fn the_cache_is_where_the_script_writes() {
         let script = include_str!("../../../scripts/fetch-onnxruntime.sh");
         assert!(script.contains(&format!("version={PINNED}\n")));
-        let paths = cached(&[PathBuf::from("target")]);
+        let paths = cached(&[PathBuf::from("target")], Provider::Cpu);
         let want = format!("target/onnxruntime/{PINNED}-cpu/libonnxruntime.so.{PINNED}");
         assert_eq!(paths[0], PathBuf::from(want));
         assert_eq!(paths.len(), 2);
+        assert_eq!(cached(&[PathBuf::from("target")], Provider::Cuda)[1], paths[0]);
     }
 }

@@ -1,74 +1,66 @@
 //! From a folder to a backend that serves, or one sentence why not.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use super::super::{ClipTokenizer, Picture};
+use super::super::{ClipTokenizer, LoadProgress, Picture};
 use super::folder::Folder;
 use super::session::{Part, Purpose};
-use super::{Dim, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, Runtime, inspect, provider, signature, vocabulary};
+use super::{
+    Dim, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, Runtime, inspect, provider, signature, vocabulary,
+};
 
-/// A model that is ready to run.
-#[derive(Debug)]
-pub struct Opened {
-    /// The four graphs.
-    pub backend: OnnxBackend,
-    /// The model's tokenizer.
-    pub tokenizer: ClipTokenizer,
-}
-
-/// A part that is being opened, or has been.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loading {
-    /// The part's name.
-    pub part: &'static str,
-    /// Its size on disk in bytes: the graph and its weights.
-    pub bytes: u64,
-    /// How long it took; `None` when it begins.
-    pub took: Option<Duration>,
-}
-
-/// Opens a model: finds and loads the runtime, reads the folder, opens the four graphs and checks what they declare.
-///
-/// `progress` hears each part begin and end.
+/// Reads the tokenizer of a model folder alone; no runtime is needed.
 ///
 /// # Errors
-/// [`ModelError`] with the reason why this model cannot serve on this device.
-pub fn open(
-    settings: &OnnxSettings,
-    places: &LibraryPlaces,
-    progress: &mut dyn FnMut(Loading),
-) -> Result<Opened, ModelError> {
-    let folder = Folder::read(&settings.model)?;
-    let tokenizer = vocabulary::read(&folder.path, folder.prompt_tokens)?;
-    let providers = provider::prepare(settings)?;
-    let runtime = Runtime::load(places, settings.threads)?;
-    let mut part = |name: &'static str| {
-        let path = folder.graph(name);
-        let bytes = inspect::bytes_of(&folder.path.join(name));
-        progress(Loading { part: name, bytes, took: None });
-        let begin = Instant::now();
-        let part = Part::open(&runtime, &providers, (name, &path), Purpose::Serve)?;
-        progress(Loading { part: name, bytes, took: Some(begin.elapsed()) });
-        Ok::<_, ModelError>(part)
-    };
-    let text = part("text_encoder")?;
-    let text_signature = signature::text_encoder(&text.ports(), folder.prompt_tokens)?;
-    let encoder = part("vae_encoder")?;
-    let encoder_signature = signature::vae_encoder(&encoder.ports())?;
-    let unet = part("unet")?;
-    let unet_signature = signature::unet(&unet.ports())?;
-    let decoder = part("vae_decoder")?;
-    let decoder_signature = signature::vae_decoder(&decoder.ports())?;
-    let guidance = agree(&folder, &unet_signature)?;
-    let mut backend = OnnxBackend {
-        facts: folder.facts(guidance, settings.max_batch.get(), provider::device(settings)),
-        text: (text, text_signature),
-        encoder: (encoder, encoder_signature, folder.encode_scale),
-        unet: (unet, unet_signature),
-        decoder: (decoder, decoder_signature, folder.decode_scale),
-    };
-    warn_of_own_noise(&mut backend);
-    Ok(Opened { backend, tokenizer })
+/// [`ModelError`] if the folder's files are not a CLIP tokenizer's.
+pub fn tokenizer(folder: &Path) -> Result<ClipTokenizer, ModelError> {
+    let folder = Folder::configured(folder)?;
+    vocabulary::read(&folder.path, folder.prompt_tokens)
+}
+
+impl OnnxBackend {
+    /// Opens a model: reads its folder, finds and loads the runtime, opens the four graphs and checks what they declare.
+    ///
+    /// # Errors
+    /// [`ModelError`] with the reason why this model cannot serve on this device.
+    pub fn open(
+        settings: &OnnxSettings,
+        places: &LibraryPlaces,
+        progress: &LoadProgress,
+    ) -> Result<(Self, ClipTokenizer), ModelError> {
+        let folder = Folder::read(&settings.model)?;
+        let tokenizer = vocabulary::read(&folder.path, folder.prompt_tokens)?;
+        let providers = provider::prepare(settings)?;
+        let runtime = Runtime::load(places, settings.threads)?;
+        let part = |name: &'static str| {
+            let path = folder.graph(name);
+            let bytes = inspect::bytes_of(&folder.path.join(name));
+            progress.begin(name, bytes);
+            let begin = Instant::now();
+            let part = Part::open(&runtime, &providers, (name, &path), Purpose::Serve)?;
+            progress.done(name, bytes, begin.elapsed());
+            Ok::<_, ModelError>(part)
+        };
+        let text = part("text_encoder")?;
+        let text_signature = signature::text_encoder(&text.ports(), folder.prompt_tokens)?;
+        let encoder = part("vae_encoder")?;
+        let encoder_signature = signature::vae_encoder(&encoder.ports())?;
+        let unet = part("unet")?;
+        let unet_signature = signature::unet(&unet.ports())?;
+        let decoder = part("vae_decoder")?;
+        let decoder_signature = signature::vae_decoder(&decoder.ports())?;
+        let guidance = agree(&folder, &unet_signature)?;
+        let mut backend = Self {
+            facts: folder.facts(guidance, settings.max_batch.get(), provider::device(settings)),
+            text: (text, text_signature),
+            encoder: (encoder, encoder_signature, folder.encode_scale),
+            unet: (unet, unet_signature),
+            decoder: (decoder, decoder_signature, folder.decode_scale),
+        };
+        warn_of_own_noise(&mut backend);
+        Ok((backend, tokenizer))
+    }
 }
 
 /// Checks that the UNet fits what the folder says, and gives the width of its guidance embedding.

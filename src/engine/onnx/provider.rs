@@ -2,7 +2,8 @@
 
 use ort::ep::ExecutionProviderDispatch;
 
-use super::{ModelError, OnnxSettings, Provider};
+use super::super::Provider;
+use super::{ModelError, OnnxSettings};
 
 /// Prepares the provider; called before the runtime is loaded, because its libraries must be there first.
 ///
@@ -26,14 +27,14 @@ pub(super) fn device(settings: &OnnxSettings) -> String {
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: &OnnxSettings) -> Result<Vec<ExecutionProviderDispatch>, ModelError> {
     let why = "this falgate was built without its feature cuda".to_owned();
-    Err(ModelError::Provider { provider: Provider::Cuda, why })
+    Err(ModelError::Provider { why })
 }
 
 #[cfg(feature = "cuda")]
 fn cuda(settings: &OnnxSettings) -> Result<Vec<ExecutionProviderDispatch>, ModelError> {
     use ort::ep;
 
-    let refuse = |why| ModelError::Provider { provider: Provider::Cuda, why };
+    let refuse = |why| ModelError::Provider { why };
     for name in ep::cuda::CUDA_DYLIBS.iter().chain(ep::cuda::CUDNN_DYLIBS) {
         for path in settings.cuda_libraries.iter().map(|folder| folder.join(name)).filter(|path| path.is_file()) {
             ort::util::preload_dylib(&path)
@@ -59,7 +60,8 @@ fn cuda(settings: &OnnxSettings) -> Result<Vec<ExecutionProviderDispatch>, Model
 /// What a failure to register a provider means, as the end of a sentence.
 pub(super) fn explain(message: &str) -> String {
     if message.contains("is not enabled in this build") {
-        return "the ONNX Runtime library is the CPU build; fetch the other with GPU=1 scripts/fetch-onnxruntime.sh".to_owned();
+        return "the ONNX Runtime library is the CPU build; fetch the other with GPU=1 scripts/fetch-onnxruntime.sh"
+            .to_owned();
     }
     let library = message
         .split_once("with error: ")

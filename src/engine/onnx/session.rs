@@ -9,7 +9,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::DynValue;
 
 use super::super::BackendError;
-use super::{ModelError, Ports, Provider, Runtime, provider, tensors};
+use super::{ModelError, Ports, Runtime, provider, tensors};
 
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,16 +51,18 @@ impl Part {
                 .with_memory_pattern(false)
                 .map_err(ort::Error::from)
         };
-        let mut builder = builder().map_err(|cause| ModelError::Open { part: name, why: explain(&cause), cause })?;
+        let mut builder =
+            builder().map_err(|cause| ModelError::Open { part: name, why: explain(cause.message()), cause })?;
         if !providers.is_empty() {
-            builder = builder.with_execution_providers(providers).map_err(|cause| ModelError::Provider {
-                provider: Provider::Cuda,
-                why: provider::explain(cause.message()),
-            })?;
+            builder = builder
+                .with_execution_providers(providers)
+                .map_err(|cause| ModelError::Provider { why: provider::explain(cause.message()) })?;
         }
-        let session = builder
-            .commit_from_file(path)
-            .map_err(|cause| ModelError::Open { part: name, why: explain(&cause), cause })?;
+        let session = builder.commit_from_file(path).map_err(|cause| ModelError::Open {
+            part: name,
+            why: explain(cause.message()),
+            cause,
+        })?;
         Ok(Self { name, session })
     }
 
@@ -86,7 +88,11 @@ impl Part {
             BackendError::Run { part, cause }
         })?;
         let (shape, values) = tensors::read(value).map_err(failed)?;
-        if values.iter().all(|value| value.is_finite()) { Ok((shape, values)) } else { Err(BackendError::NotFinite { part }) }
+        if values.iter().all(|value| value.is_finite()) {
+            Ok((shape, values))
+        } else {
+            Err(BackendError::NotFinite { part })
+        }
     }
 }
 
@@ -101,17 +107,42 @@ pub(super) fn run_error(part: &'static str, cause: ort::Error) -> BackendError {
 }
 
 /// What the runtime's refusal of a graph means.
-fn explain(cause: &ort::Error) -> String {
-    let message = cause.message();
+fn explain(message: &str) -> String {
     let has = |signs: &[&str]| signs.iter().any(|sign| message.contains(sign));
-    let why = if has(&["Could not find an implementation for", "Failed to find kernel for com.microsoft"]) {
-        "the model was optimized for CUDA; run it with the provider cuda, or take the export before optimization"
-    } else if has(&["Protobuf parsing failed", "ModelProto does not have a graph", "No graph was found"]) {
-        "its model.onnx is cut off or no ONNX graph"
-    } else if has(&["external data", "External data", "External initializer", "errcode = 2", "model.onnx_data"]) {
-        "the file with its weights is missing or cut off"
-    } else {
-        "the runtime refuses the graph"
-    };
-    why.to_owned()
+    if has(&["Could not find an implementation for", "Failed to find kernel for com.microsoft"]) {
+        return "the model was optimized for CUDA; run it with the provider cuda, or take the export before optimization"
+            .to_owned();
+    }
+    if has(&["Protobuf parsing failed", "ModelProto does not have a graph", "No graph was found"]) {
+        return "its model.onnx is cut off or no ONNX graph".to_owned();
+    }
+    if has(&[
+        "external data",
+        "External data",
+        "External initializer",
+        "External file",
+        "out of bounds or can not be read",
+    ]) {
+        return "the file with its weights is missing or cut off".to_owned();
+    }
+    let first: String = message.lines().next().unwrap_or_default().chars().take(300).collect();
+    format!("the runtime refuses the graph ({first})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_for_another_device_is_called_that() {
+        let message = "Could not find an implementation for NhwcConv(1) node with name 'conv'";
+        assert!(explain(message).starts_with("the model was optimized for CUDA"));
+        let message = "Failed to find kernel for com.microsoft.GroupNorm(1) (node:'g' ep:'CPUExecutionProvider')";
+        assert!(explain(message).starts_with("the model was optimized for CUDA"));
+    }
+
+    #[test]
+    fn what_the_engine_does_not_know_is_quoted_up_to_its_first_line() {
+        assert_eq!(explain("Type error\nstack"), "the runtime refuses the graph (Type error)");
+    }
 }

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use super::super::{EngineSettings, Provider};
+use super::ModelError;
 
 /// Which model runs where.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,21 @@ pub struct OnnxSettings {
 }
 
 impl OnnxSettings {
+    /// The part of the engine's settings that a model is opened with.
+    ///
+    /// # Errors
+    /// [`ModelError::NoModel`] if no folder is named.
+    pub fn of(settings: &EngineSettings) -> Result<Self, ModelError> {
+        Ok(Self {
+            model: settings.model.clone().ok_or(ModelError::NoModel)?,
+            provider: settings.provider,
+            device: settings.device,
+            threads: settings.threads,
+            max_batch: settings.max_batch,
+            cuda_libraries: settings.cuda_libraries.clone(),
+        })
+    }
+
     /// Settings for a model on the CPU with as many threads as cores, eight rows a call.
     #[must_use]
     pub fn cpu(model: impl Into<PathBuf>) -> Self {
@@ -34,26 +50,5 @@ impl OnnxSettings {
             max_batch: NonZeroUsize::new(8).expect("eight is not zero"),
             cuda_libraries: Vec::new(),
         }
-    }
-}
-
-/// What runs the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// An NVIDIA GPU; refused where it cannot be had, never replaced by the processor.
-    Cuda,
-}
-
-impl std::fmt::Display for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
     }
 }

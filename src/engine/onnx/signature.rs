@@ -82,7 +82,11 @@ fn output<'a>(part: &'static str, ports: &'a Ports, names: &[&str]) -> Result<&'
 
 /// Refuses elements other than floats.
 fn float(part: &'static str, port: &Port) -> Result<Element, ModelError> {
-    if port.is_float() { Ok(port.element.clone()) } else { unfit(part, format!("{} wants {}", port.name, port.element)) }
+    if port.is_float() {
+        Ok(port.element.clone())
+    } else {
+        unfit(part, format!("{} wants {}", port.name, port.element))
+    }
 }
 
 /// Refuses a picture or latent input whose channels differ or whose sides are fixed.

@@ -42,8 +42,7 @@ pub(super) fn read(folder: &Path, length: usize) -> Result<ClipTokenizer, ModelE
         return Ok(ClipTokenizer::new(&model.vocab, &pairs, length)?);
     }
     let vocabulary: HashMap<String, u32> = parse(&vocab)?;
-    let text =
-        std::fs::read_to_string(&merges).map_err(|cause| ModelError::Read { path: merges.clone(), cause })?;
+    let text = std::fs::read_to_string(&merges).map_err(|cause| ModelError::Read { path: merges.clone(), cause })?;
     let pairs: Vec<_> = text.lines().filter(|line| !line.starts_with("#version")).filter_map(pair).collect();
     Ok(ClipTokenizer::new(&vocabulary, &pairs, length)?)
 }
