@@ -6,8 +6,8 @@ use std::iter;
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::TokenIds;
 use super::bpe::Bpe;
+use super::{TokenIds, Tokenize};
 
 /// Opens every prompt.
 const START: &str = "<|startoftext|>";
@@ -96,6 +96,12 @@ impl ClipTokenizer {
             }
             self.bpe.merge(word.as_str(), ids);
         }
+    }
+}
+
+impl Tokenize for ClipTokenizer {
+    fn encode(&self, prompt: &str) -> TokenIds {
+        self.ids(prompt)
     }
 }
 

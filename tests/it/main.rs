@@ -6,4 +6,6 @@ mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
 #[cfg(test)]
+mod onnx_pipeline;
+#[cfg(test)]
 mod onnx_support;

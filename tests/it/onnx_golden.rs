@@ -227,6 +227,54 @@ fn every_stage_of_the_half_precision_model_gives_the_recorded_values() {
     stages(&mut open, &HALF, "fp16");
 }
 
+/// Runs a case from its pictures to its pictures with the recorded noise, all rows in one batch.
+fn whole(open: &mut Open, case: &Case) -> Vec<Picture> {
+    let (signal, spread) = weights(case.timesteps[0]);
+    let noisy = encode(open, case, Some(&case.floats("noise.posterior")), (signal as f32, spread as f32));
+    let (width, height) = (case.width / 8, case.height / 8);
+    let mut latents: Vec<_> = noisy.into_iter().map(|row| OnnxBackend::latents(width, height, row).unwrap()).collect();
+    let ids: Vec<_> = case.prompts.iter().map(|prompt| open.tokenizer.ids(prompt)).collect();
+    let texts = open.backend.embed(&ids.iter().collect::<Vec<_>>()).unwrap();
+    let guidance = case.floats("w_embedding");
+    for (index, timestep) in case.timesteps.iter().enumerate() {
+        let (signal, spread) = weights(*timestep);
+        let next =
+            case.timesteps.get(index + 1).map(|next| (weights(*next), case.floats(&format!("noise.step{index}"))));
+        let keep = next.as_ref().map_or(1.0, |((signal, _), _)| *signal);
+        let rows = latents.iter_mut().enumerate();
+        // At the timesteps of the cases c_out is 1 and c_skip is 0 to six digits.
+        let mut rows: Vec<StepRow<'_>> = rows
+            .map(|(row, latents)| StepRow {
+                latents,
+                timestep: *timestep,
+                text: &texts[row],
+                guidance: &guidance[row],
+                sample: (keep / signal) as f32,
+                output: (-keep * spread / signal) as f32,
+                noise: next.as_ref().map(|((_, spread), noise)| (*spread as f32, noise[row].as_slice())),
+            })
+            .collect();
+        open.backend.step(&mut rows).unwrap();
+    }
+    open.backend.decode(&latents.iter().collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn every_case_comes_out_as_recorded_from_its_pictures_on() {
+    let (Some(mut single), Some(mut half)) = (single(), half()) else { return };
+    let mut seen = Deviations::default();
+    for case in Case::all() {
+        let wants = case.bytes("output_u8");
+        for (picture, want) in whole(&mut single, &case).iter().zip(&wants) {
+            seen.levels(("final, fp32", 1.0), picture.rgb(), want);
+        }
+        for (picture, want) in whole(&mut half, &case).iter().zip(&wants) {
+            seen.levels(("final, fp16", 4.0), picture.rgb(), want);
+        }
+    }
+    seen.check("whole");
+}
+
 #[test]
 fn rows_of_a_batch_at_different_timesteps_equal_their_lone_runs() {
     let Some(mut open) = single() else { return };

@@ -135,6 +135,7 @@ fn parameters(ports: &Ports, bytes: u64) -> Option<u64> {
 
 /// The settings that the engine would use.
 fn settings(folder: &Folder) -> Vec<(&'static str, String)> {
+    let no_guidance = || "none: guidance_scale has no effect".to_owned();
     let or_none = |width: Option<usize>| width.map_or_else(|| "none".to_owned(), |width| width.to_string());
     let schedule = &folder.schedule;
     vec![
@@ -142,7 +143,7 @@ fn settings(folder: &Folder) -> Vec<(&'static str, String)> {
         ("pixels per latent unit", folder.latent_factor.to_string()),
         ("prompt tokens", folder.prompt_tokens.to_string()),
         ("text width", or_none(folder.text_width)),
-        ("guidance width", or_none(folder.guidance_width)),
+        ("guidance width", folder.guidance_width.map_or_else(no_guidance, |width| width.to_string())),
         ("scaling factor", format!("{} / {}", folder.encode_scale, folder.decode_scale)),
         ("prediction", format!("{:?}", schedule.prediction).to_lowercase()),
         ("training steps", schedule.train_timesteps.to_string()),

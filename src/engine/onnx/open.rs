@@ -3,12 +3,37 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::super::{ClipTokenizer, LoadProgress, Picture};
+use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture};
 use super::folder::Folder;
 use super::session::{Part, Purpose};
 use super::{
     Dim, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, Runtime, inspect, provider, signature, vocabulary,
 };
+
+/// Opens the model of the engine's settings: the function that [`Engine::start`](super::super::Engine::start) wants.
+///
+/// The library is the one of the settings, else one of `places`.
+///
+/// ```no_run
+/// use falgate::engine::onnx::{self, LibraryPlaces};
+/// use falgate::engine::{Engine, EngineSettings};
+///
+/// let settings = EngineSettings { model: Some("models/demo".into()), ..EngineSettings::default() };
+/// let caches = onnx::cached(&["target".into()], settings.provider);
+/// let places = LibraryPlaces { caches, ..LibraryPlaces::default() };
+/// let engine = Engine::start(settings.clone(), move |progress| onnx::open(&settings, &places, progress));
+/// ```
+///
+/// # Errors
+/// [`OpenError::Model`] with one sentence that names the file, the setting or the library at fault.
+pub fn open(settings: &EngineSettings, places: &LibraryPlaces, progress: &LoadProgress) -> Result<Opened, OpenError> {
+    let places = LibraryPlaces { configured: settings.library.clone(), ..places.clone() };
+    let opened = OnnxSettings::of(settings).and_then(|settings| OnnxBackend::open(&settings, &places, progress));
+    match opened {
+        Ok((backend, tokenizer)) => Ok(Opened { backend: Box::new(backend), tokenizer: Box::new(tokenizer) }),
+        Err(error) => Err(OpenError::Model { what: error.to_string(), source: Box::new(error) }),
+    }
+}
 
 /// Reads the tokenizer of a model folder alone; no runtime is needed.
 ///
@@ -48,9 +73,9 @@ impl OnnxBackend {
         let encoder_signature = signature::vae_encoder(&encoder.ports())?;
         let unet = part("unet")?;
         let unet_signature = signature::unet(&unet.ports())?;
+        let guidance = agree(&folder, &unet_signature)?;
         let decoder = part("vae_decoder")?;
         let decoder_signature = signature::vae_decoder(&decoder.ports())?;
-        let guidance = agree(&folder, &unet_signature)?;
         let mut backend = Self {
             facts: folder.facts(guidance, settings.max_batch.get(), provider::device(settings)),
             text: (text, text_signature),
@@ -58,6 +83,9 @@ impl OnnxBackend {
             unet: (unet, unet_signature),
             decoder: (decoder, decoder_signature, folder.decode_scale),
         };
+        if backend.facts.guidance_width.is_none() {
+            tracing::info!(model = %backend.facts.name, "the unet has no timestep_cond: guidance_scale has no effect");
+        }
         warn_of_own_noise(&mut backend);
         Ok((backend, tokenizer))
     }
