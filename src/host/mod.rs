@@ -1,1 +1,2 @@
 //! Answers as fal would, from an engine.
+pub mod pictures;
