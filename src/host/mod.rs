@@ -1,2 +1,3 @@
 //! Answers as fal would, from an engine.
+pub mod fetch;
 pub mod pictures;

@@ -44,8 +44,8 @@ pub fn read_picture_text(text: &str, limit: u64) -> Result<PictureText, PictureE
 fn data_uri(rest: &str, limit: u64) -> Result<Vec<u8>, PictureError> {
     let (head, data) = rest.split_once(',').ok_or(PictureError::NoUri)?;
     let head = head.trim_end().as_bytes();
-    let marked = head.len() >= BASE64_MARK.len()
-        && head[head.len() - BASE64_MARK.len()..].eq_ignore_ascii_case(BASE64_MARK);
+    let marked =
+        head.len() >= BASE64_MARK.len() && head[head.len() - BASE64_MARK.len()..].eq_ignore_ascii_case(BASE64_MARK);
     let bytes = if marked {
         base64(data.as_bytes(), limit)?
     } else {

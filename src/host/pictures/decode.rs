@@ -71,9 +71,10 @@ fn check_size(width: u32, height: u32, settings: &PictureSettings) -> Result<(),
 /// PNG and GIF tell their size in the first bytes: what is too large needs no decoder at all.
 fn check_early_header(bytes: &[u8], format: ImageFormat, settings: &PictureSettings) -> Result<(), PictureError> {
     let (width, height) = match (format, bytes) {
-        (ImageFormat::Png, [_, _, _, _, _, _, _, _, _, _, _, _, b'I', b'H', b'D', b'R', a, b, c, d, e, f, g, h, ..]) => {
-            (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h]))
-        }
+        (
+            ImageFormat::Png,
+            [_, _, _, _, _, _, _, _, _, _, _, _, b'I', b'H', b'D', b'R', a, b, c, d, e, f, g, h, ..],
+        ) => (u32::from_be_bytes([*a, *b, *c, *d]), u32::from_be_bytes([*e, *f, *g, *h])),
         (ImageFormat::Gif, [_, _, _, _, _, _, a, b, c, d, ..]) => {
             (u32::from(u16::from_le_bytes([*a, *b])), u32::from(u16::from_le_bytes([*c, *d])))
         }

@@ -82,7 +82,10 @@ impl PictureSettings {
             fault("jpeg_quality", format!("{} is more than 100", self.jpeg_quality));
         }
         if self.max_working_side.get() < 64 {
-            fault("max_working_side", format!("{} is less than 64, the smallest side of a model", self.max_working_side));
+            fault(
+                "max_working_side",
+                format!("{} is less than 64, the smallest side of a model", self.max_working_side),
+            );
         }
         if self.max_working_pixels.get() < 64 * 64 {
             fault("max_working_pixels", format!("{} is less than 4096, 64 by 64", self.max_working_pixels));
