@@ -1,1 +1,5 @@
 //! Metrics, and the one log line per request.
+
+mod call_note;
+
+pub use call_note::CallNote;

@@ -17,6 +17,13 @@ pub enum PictureText {
 const BARE: [&str; 4] = ["/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD"];
 const BASE64_MARK: &[u8] = b"base64";
 
+/// Whether the text of an `image_url` is an http(s) URL, to be fetched.
+#[must_use]
+pub fn is_remote(text: &str) -> bool {
+    let text = text.trim_start();
+    starts_with_ignoring_case(text, "http://") || starts_with_ignoring_case(text, "https://")
+}
+
 /// Reads the text of an `image_url`.
 ///
 /// The media type is ignored, because pages get it wrong: the bytes tell. Line breaks, percent-encoding, the URL-safe
@@ -29,7 +36,7 @@ pub fn read_picture_text(text: &str, limit: u64) -> Result<PictureText, PictureE
     if text.is_empty() {
         return Err(PictureError::Empty);
     }
-    if starts_with_ignoring_case(text, "http://") || starts_with_ignoring_case(text, "https://") {
+    if is_remote(text) {
         return Ok(PictureText::Url);
     }
     if starts_with_ignoring_case(text, "data:") {

@@ -9,7 +9,7 @@ mod pool;
 mod settings;
 mod webp;
 
-pub use base64::{PictureText, read_picture_text};
+pub use base64::{PictureText, is_remote, read_picture_text};
 pub use decode::decode;
 pub use encode::{Encoded, encode};
 pub use error::PictureError;

@@ -67,13 +67,27 @@ impl PicturePool {
         T: Send + 'static,
     {
         let place = self.places.take()?;
+        Ok(self.run_unrefused(move || {
+            let _held = place;
+            work()
+        })
+        .await)
+    }
+
+    /// Runs `work` on a worker, however many wait: for results that cost device time and must not be lost to a refusal.
+    /// Its callers must be bounded by something else.
+    pub async fn run_unrefused<T, F>(&self, work: F) -> T
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let worker = Arc::clone(&self.workers).acquire_owned().await.expect("the pool never closes its semaphore");
         let task = tokio::task::spawn_blocking(move || {
-            let _held = (place, worker);
+            let _held = worker;
             work()
         });
         match task.await {
-            Ok(result) => Ok(result),
+            Ok(result) => result,
             Err(failed) => match failed.try_into_panic() {
                 // A panic in a decoder is a bug: it goes on in the caller's task, where the gate turns it into a 500.
                 Ok(panic) => std::panic::resume_unwind(panic),
