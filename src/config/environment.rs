@@ -2,17 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 
 use secrecy::SecretString;
 
 /// Variables that begin with this are settings; the rest of the name is the key, with `__` between its parts.
 pub const SETTING_PREFIX: &str = "FALGATE__";
 
-/// Environment variables, split into settings and everything else. Everything else may be a secret and is held as one.
+/// What surrounds the process: its variables, what its command line sets, and whether its disk may be looked at.
+///
+/// Variables are split into settings and everything else. Everything else may be a secret and is held as one.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     pub(super) settings: BTreeMap<String, Result<String, NotText>>,
+    pub(super) flags: Vec<Flag>,
     others: BTreeMap<String, Result<SecretString, NotText>>,
+    disk: Disk,
+}
+
+/// A key that the command line sets.
+#[derive(Debug, Clone)]
+pub(super) struct Flag {
+    pub(super) name: &'static str,
+    pub(super) key: &'static str,
+    pub(super) text: String,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Disk {
+    #[default]
+    OutOfSight,
+    InSight,
 }
 
 /// A variable holds bytes that are no text.
@@ -35,6 +55,28 @@ impl Environment {
             }
         }
         environment
+    }
+
+    /// Lets files and folders that a configuration names be looked for.
+    #[must_use]
+    pub const fn with_disk(mut self) -> Self {
+        self.disk = Disk::InSight;
+        self
+    }
+
+    /// Sets a key over the file and over the variables, in the name of a flag.
+    #[must_use]
+    pub fn with_flag(mut self, name: &'static str, key: &'static str, text: impl Into<String>) -> Self {
+        self.flags.push(Flag { name, key, text: text.into() });
+        self
+    }
+
+    /// Whether the disk is in sight and nothing is there.
+    pub(super) fn lacks(&self, path: &Path) -> bool {
+        match self.disk {
+            Disk::OutOfSight => false,
+            Disk::InSight => !path.exists(),
+        }
     }
 
     /// The variable's value; `None` when it is not set. Settings are not found here.
