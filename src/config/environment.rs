@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Variables that begin with this are settings; the rest of the name is the key, with `__` between its parts.
 pub const SETTING_PREFIX: &str = "FALGATE__";
@@ -16,7 +16,7 @@ pub const SETTING_PREFIX: &str = "FALGATE__";
 pub struct Environment {
     pub(super) settings: BTreeMap<String, Result<String, NotText>>,
     pub(super) flags: Vec<Flag>,
-    others: BTreeMap<String, Result<SecretString, NotText>>,
+    others: BTreeMap<String, SecretString>,
     disk: Disk,
 }
 
@@ -38,7 +38,7 @@ enum Disk {
 /// A variable holds bytes that are no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the variable's value is not UTF-8")]
-pub struct NotText;
+pub(super) struct NotText;
 
 impl Environment {
     /// Takes variables as the system gives them. A name that is no text can name nothing of ours and is left out.
@@ -47,11 +47,11 @@ impl Environment {
         let mut environment = Self::default();
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
-            let value = value.into_string().map_err(|_| NotText);
             if name.starts_with(SETTING_PREFIX) {
-                environment.settings.insert(name, value);
+                environment.settings.insert(name, value.into_string().map_err(|_| NotText));
             } else {
-                environment.others.insert(name, value.map(SecretString::from));
+                // What is no text is no key either, and whoever reads it says so.
+                environment.others.insert(name, value.to_string_lossy().into_owned().into());
             }
         }
         environment
@@ -79,12 +79,10 @@ impl Environment {
         }
     }
 
-    /// The variable's value; `None` when it is not set. Settings are not found here.
-    ///
-    /// # Errors
-    /// [`NotText`] if it is set to something that is no text.
-    pub fn get(&self, name: &str) -> Result<Option<&SecretString>, NotText> {
-        self.others.get(name).map(Result::as_ref).transpose().map_err(|not_text| *not_text)
+    /// The variable's value, which may be a secret: hand it to a type that hides it. Settings are not found here.
+    #[must_use]
+    pub fn look_up(&self, name: &str) -> Option<String> {
+        self.others.get(name).map(|value| value.expose_secret().to_owned())
     }
 }
 

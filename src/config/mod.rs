@@ -12,7 +12,7 @@ mod overlay;
 mod renamed;
 mod secret_text;
 
-pub use environment::{Environment, NotText, SETTING_PREFIX};
+pub use environment::{Environment, SETTING_PREFIX};
 pub use fault::{Fault, Faults};
 
 use serde::{Deserialize, Serialize};
