@@ -2,6 +2,7 @@
 
 mod backend;
 mod batcher;
+mod bpe;
 mod error;
 mod facade;
 mod facts;
@@ -10,6 +11,8 @@ mod guidance;
 mod job;
 mod metrics;
 mod noise;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod open_error;
 mod opened;
 mod party;
@@ -25,6 +28,7 @@ mod settings;
 mod state;
 mod ticket;
 mod tokenize;
+mod tokenizer;
 
 pub use backend::{Backend, BackendError, EncodeRow, Latents, StepRow, TextRow, TokenIds};
 pub use error::EngineError;
@@ -44,3 +48,4 @@ pub use settings::{EngineSettings, Provider};
 pub use state::EngineState;
 pub use ticket::Ticket;
 pub use tokenize::Tokenize;
+pub use tokenizer::{ClipTokenizer, VocabularyError};

@@ -1,5 +1,6 @@
 //! Puts the rooms together; the only place with an order.
 
+pub mod accept;
 mod admin;
 mod direct;
 mod health;

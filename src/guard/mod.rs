@@ -1,1 +1,5 @@
 //! Who may come in, how often, at what cost.
+
+mod address;
+
+pub use address::PeerAddr;

@@ -5,3 +5,12 @@ mod cli;
 mod config;
 mod config_checks;
 mod config_files;
+// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
+#[cfg(test)]
+mod onnx_folders;
+#[cfg(test)]
+mod onnx_golden;
+#[cfg(test)]
+mod onnx_pipeline;
+#[cfg(test)]
+mod onnx_support;
