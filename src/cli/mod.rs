@@ -17,7 +17,7 @@ use arguments::{Arguments, Command};
 /// Reads the command line, does what it says, and gives the exit code that `falgate --help` documents.
 pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment = Environment::new(std::env::vars_os());
+    let environment = Environment::new(std::env::vars_os()).with_disk();
     let done = match &arguments.command {
         Command::Serve(serve) => serve::run(serve, environment),
         Command::Check(check) => check::run(check, &environment),

@@ -11,11 +11,15 @@ use super::{configuration, logging};
 
 /// Runs the gate until it is told to stop and has drained.
 pub(super) fn run(serve: &Serve, environment: Environment) -> Result<(), Failure> {
+    let environment = match serve.listen {
+        Some(listen) => environment.with_flag("--listen", "gate.listen", format!("\"{listen}\"")),
+        None => environment,
+    };
     let config = configuration::load(&serve.file, &environment)?;
     forbid_core_dumps()?;
     logging::start(&config.telemetry);
-    let runtime = runtime(None)?;
-    let _ = (runtime, serve.listen, environment);
+    let runtime = runtime(config.gate.workers)?;
+    drop((runtime, config, environment));
     Ok(())
 }
 

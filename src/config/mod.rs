@@ -12,12 +12,13 @@ mod overlay;
 mod renamed;
 mod secret_text;
 
-pub use environment::{Environment, NotText, SETTING_PREFIX};
+pub use environment::{Environment, SETTING_PREFIX};
 pub use fault::{Fault, Faults};
 
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use crate::engine::EngineSettings;
 use crate::gate::{GateSettings, RouteSettings};
 use crate::telemetry::LogSettings;
 
@@ -27,6 +28,8 @@ use crate::telemetry::LogSettings;
 pub struct Config {
     /// Where the gate listens and how it is reached.
     pub gate: GateSettings,
+    /// The embedded engine: which model runs where, and how jobs wait for it.
+    pub engine: EngineSettings,
     /// Logs. They go to standard error.
     pub telemetry: LogSettings,
     /// Which endpoints are answered here and which go upstream. The first row that matches decides; a call that matches
@@ -49,7 +52,7 @@ impl Config {
         faults.extend(gathered.faults);
         // Checked even where something could not be read, so that a person mends a file once.
         if let Some(config) = &gathered.settings {
-            for fault in check::faults(config) {
+            for fault in check::faults(config, environment) {
                 if !faults.iter().any(|told| told.key == fault.key) {
                     faults.push(overlay.with_variable(fault));
                 }

@@ -21,28 +21,35 @@ struct Setting {
 }
 
 impl Overlay {
-    /// Sets every key that a variable names. A value is read as TOML, and as plain text where it is none.
+    /// Sets every key that a variable or a flag names. A value is read as TOML, and as plain text where it is none.
     pub(super) fn apply(environment: &Environment, root: &mut Table, faults: &mut Vec<Fault>) -> Self {
         let mut overlay = Self::default();
         for (variable, value) in &environment.settings {
             let path = key_path(variable);
-            let placed = match (value, &path) {
-                (Err(not_text), _) => Err(not_text.to_string()),
-                (Ok(_), None) => Err("the variable names no key".to_owned()),
-                (Ok(text), Some(path)) => place(root, path, read(text)),
-            };
-            match (placed, path, value) {
-                (Ok(()), Some(path), Ok(text)) => {
-                    overlay.set.insert(path, Setting { variable: variable.clone(), text: text.clone() });
-                }
-                (placed, path, _) => faults.push(Fault {
-                    key: path.map_or_else(String::new, |path| path.to_string()),
-                    what: placed.err().unwrap_or_default(),
-                    variable: Some(variable.clone()),
-                }),
-            }
+            let value = value.as_deref().map_err(ToString::to_string);
+            faults.extend(overlay.set(root, variable, path, value).err());
+        }
+        for flag in &environment.flags {
+            faults.extend(overlay.set(root, flag.name, Some(KeyPath::keys(flag.key)), Ok(&flag.text)).err());
         }
         overlay
+    }
+
+    fn set(
+        &mut self,
+        root: &mut Table,
+        variable: &str,
+        path: Option<KeyPath>,
+        value: Result<&str, String>,
+    ) -> Result<(), Fault> {
+        let key = path.as_ref().map_or_else(String::new, ToString::to_string);
+        let fault = |what: String| Fault { key, what, variable: Some(variable.to_owned()) };
+        let (Some(path), text) = (path, value.map_err(fault.clone())?) else {
+            return Err(fault("the variable names no key".to_owned()));
+        };
+        place(root, &path, read(text)).map_err(fault)?;
+        self.set.insert(path, Setting { variable: variable.to_owned(), text: text.to_owned() });
+        Ok(())
     }
 
     /// The variable behind a key, or behind a part of it.

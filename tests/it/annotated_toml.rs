@@ -27,8 +27,12 @@ const ROWS: [(&str, &str); 1] =
     [("route", "[[route]]\nendpoint = \"fal-ai/lcm-sd15-i2i\"\nto = \"engine\"\nspill = \"upstream\"")];
 
 /// Examples of keys that have no built-in value and whose type alone shows too little.
-const EXAMPLES: [(&str, &str); 2] =
-    [("gate.public_url", "\"https://draw.example\""), ("gate.admin", "\"127.0.0.1:9787\"")];
+const EXAMPLES: [(&str, &str); 4] = [
+    ("gate.public_url", "\"https://draw.example\""),
+    ("gate.admin", "\"127.0.0.1:9787\""),
+    ("engine.model", "\"tests/models/tiny-lcm-onnx\""),
+    ("engine.library", "\"/usr/local/lib/libonnxruntime.so\""),
+];
 
 /// Writes the file.
 pub(crate) fn write(config: &Config, schema: &Value) -> String {

@@ -3,6 +3,7 @@
 mod annotated_toml;
 mod cli;
 mod config;
+mod config_checks;
 mod config_files;
 // `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
 #[cfg(test)]
