@@ -33,6 +33,12 @@ pub(super) enum Command {
     Serve(Serve),
     /// Name every fault of a configuration, with its key; start nothing
     Check(Check),
+    /// Look at models
+    #[cfg(feature = "onnx")]
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -56,4 +62,25 @@ pub(super) struct ConfigFile {
     /// Configuration file; without one, the built-in values hold and FALGATE__… variables
     #[arg(long, short, value_name = "FILE", env = "FALGATE_CONFIG")]
     pub(super) config: Option<PathBuf>,
+}
+
+#[cfg(feature = "onnx")]
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelCommand {
+    /// Say what a model folder holds: parts, names, ranks, types, sizes, and what is missing
+    Inspect(Inspect),
+}
+
+#[cfg(feature = "onnx")]
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// The model's folder, as optimum exports it
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The ONNX Runtime library; without it ORT_DYLIB_PATH and the build's cache are searched
+    #[arg(long, value_name = "FILE")]
+    pub(super) library: Option<PathBuf>,
 }

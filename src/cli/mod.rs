@@ -4,6 +4,10 @@ mod arguments;
 mod check;
 mod configuration;
 mod exit;
+#[cfg(feature = "onnx")]
+mod inspect;
+#[cfg(feature = "onnx")]
+mod library;
 mod logging;
 mod serve;
 
@@ -21,6 +25,8 @@ pub(crate) fn run() -> ExitCode {
     let done = match &arguments.command {
         Command::Serve(serve) => serve::run(serve, environment),
         Command::Check(check) => check::run(check, &environment),
+        #[cfg(feature = "onnx")]
+        Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

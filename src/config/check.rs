@@ -4,13 +4,18 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::Destination;
+use crate::upstream::{KeyRing, KeySource};
+use crate::wire::EndpointPattern;
 
 /// Everything that is wrong with settings that could be read.
 pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     let mut faults = Vec::new();
     room(&mut faults, "gate", config.gate.faults());
+    room(&mut faults, "proxy", config.proxy.faults());
+    room(&mut faults, "upstream", config.upstream.faults());
     room(&mut faults, "engine", config.engine.faults());
     routes(&mut faults, config);
+    keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
 }
@@ -40,6 +45,40 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
     }
 }
 
+/// Where a call may go upstream, there is a key for it.
+fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let Some(why) = needs_a_key(config) else { return };
+    let missing = config.upstream.keys.iter().any(|source| match source {
+        KeySource::File(path) => environment.lacks(path),
+        KeySource::Env(_) | KeySource::EnvPair { .. } => false,
+    });
+    let hidden = !environment.sees_disk() && config.upstream.keys.iter().any(|key| matches!(key, KeySource::File(_)));
+    if missing || hidden {
+        return;
+    }
+    if let Err(error) = KeyRing::open(&config.upstream.keys, |name| environment.look_up(name)) {
+        faults.push(Fault::new("upstream.keys", format!("{error}; {why}")));
+    }
+}
+
+/// Why a key is needed, if one is.
+fn needs_a_key(config: &Config) -> Option<String> {
+    let targets = &config.proxy.targets;
+    for (index, row) in config.route.iter().enumerate() {
+        if row.to == Destination::Upstream || row.spill.is_some() {
+            return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
+        }
+    }
+    let hosted = |endpoint: &EndpointPattern| {
+        config.route.iter().any(|row| row.to == Destination::Engine && row.endpoint == *endpoint)
+    };
+    if let Some(endpoint) = targets.endpoints.iter().find(|endpoint| !hosted(endpoint)) {
+        return Some(format!("proxy.targets.endpoints allows `{endpoint}`, which goes to the upstream"));
+    }
+    let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
+    switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
+}
+
 /// Files and folders that are named are there.
 fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
     let mut look = |key: &str, path: Option<&Path>| {
@@ -47,6 +86,16 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
             faults.push(Fault::new(key, format!("{} is not there", path.display())));
         }
     };
+    if let Some(tls) = &config.gate.tls {
+        look("gate.tls.cert_file", Some(&tls.cert_file));
+        look("gate.tls.key_file", Some(&tls.key_file));
+    }
+    look("upstream.ca_file", config.upstream.ca_file.as_deref());
+    for (index, source) in config.upstream.keys.iter().enumerate() {
+        if let KeySource::File(path) = source {
+            look(&format!("upstream.keys[{index}].file"), Some(path));
+        }
+    }
     if config.engine.enabled {
         look("engine.model", config.engine.model.as_deref().filter(|model| !model.as_os_str().is_empty()));
         look("engine.library", config.engine.library.as_deref());

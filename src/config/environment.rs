@@ -71,6 +71,10 @@ impl Environment {
         self
     }
 
+    pub(super) fn sees_disk(&self) -> bool {
+        matches!(self.disk, Disk::InSight)
+    }
+
     /// Whether the disk is in sight and nothing is there.
     pub(super) fn lacks(&self, path: &Path) -> bool {
         match self.disk {

@@ -20,7 +20,9 @@ use toml::Table;
 
 use crate::engine::EngineSettings;
 use crate::gate::{GateSettings, RouteSettings};
+use crate::proxy::ProxySettings;
 use crate::telemetry::LogSettings;
+use crate::upstream::UpstreamSettings;
 
 /// The whole configuration: the settings of every room, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -28,6 +30,10 @@ use crate::telemetry::LogSettings;
 pub struct Config {
     /// Where the gate listens and how it is reached.
     pub gate: GateSettings,
+    /// The key proxy: where it answers, what may be called through it, and with which inputs.
+    pub proxy: ProxySettings,
+    /// Calls to fal: with which key, to which address, and for how long.
+    pub upstream: UpstreamSettings,
     /// The embedded engine: which model runs where, and how jobs wait for it.
     pub engine: EngineSettings,
     /// Logs. They go to standard error.

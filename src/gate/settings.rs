@@ -6,8 +6,10 @@ use std::num::NonZeroUsize;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
+use super::accept::{DrainSettings, LimitSettings, TlsSettings};
+
 /// The gate's own settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateSettings {
     /// Address and port to listen on. Port 0 takes a free one; the log says which.
@@ -21,6 +23,13 @@ pub struct GateSettings {
     pub admin: Option<SocketAddr>,
     /// Where results and uploads are steered: kept by this gate when it has an engine, or sent to the upstream's storage.
     pub uploads: Uploads,
+    /// TLS with this certificate. Without it the gate speaks plain HTTP, for this machine or behind something that ends
+    /// TLS.
+    pub tls: Option<TlsSettings>,
+    /// Limits on connections, request heads and slowness.
+    pub limits: LimitSettings,
+    /// How the gate ends.
+    pub drain: DrainSettings,
 }
 
 /// Who keeps uploads.
@@ -44,6 +53,9 @@ impl Default for GateSettings {
             workers: None,
             admin: None,
             uploads: Uploads::Auto,
+            tls: None,
+            limits: LimitSettings::default(),
+            drain: DrainSettings::default(),
         }
     }
 }
@@ -52,7 +64,8 @@ impl GateSettings {
     /// What is wrong with these settings: the key inside the table, and why.
     #[must_use]
     pub fn faults(&self) -> Vec<(String, String)> {
-        let mut faults = Vec::new();
+        let limits = self.limits.faults().into_iter().map(|(key, what)| (format!("limits.{key}"), what));
+        let mut faults: Vec<(String, String)> = limits.collect();
         if let Some(url) = &self.public_url
             && !is_origin(url)
         {

@@ -23,43 +23,91 @@ const HEAD: &str = "\
 ";
 
 /// Rows of lists of tables, at the end of the file.
-const ROWS: [(&str, &str); 1] =
-    [("route", "[[route]]\nendpoint = \"fal-ai/lcm-sd15-i2i\"\nto = \"engine\"\nspill = \"upstream\"")];
+const ROWS: [(&str, &str); 2] = [
+    (
+        "proxy.policy",
+        r#"[[proxy.policy]]
+endpoint = "fal-ai/flux/**"
+[proxy.policy.fields]
+num_images = { max = 1, default = 1 }
+num_inference_steps = { max = 8, outside = "clamp" }
+loras = { deny = true }"#,
+    ),
+    (
+        "route",
+        r#"[[route]]
+endpoint = "fal-ai/lcm-sd15-i2i"
+to = "engine"
+spill = "upstream""#,
+    ),
+];
 
 /// Examples of keys that have no built-in value and whose type alone shows too little.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 6] = [
+    ("gate.tls", "{ cert_file = \"cert.pem\", key_file = \"key.pem\" }"),
+    ("upstream.ca_file", "\"/etc/ssl/private-ca.pem\""),
     ("gate.public_url", "\"https://draw.example\""),
     ("gate.admin", "\"127.0.0.1:9787\""),
     ("engine.model", "\"tests/models/tiny-lcm-onnx\""),
     ("engine.library", "\"/usr/local/lib/libonnxruntime.so\""),
 ];
 
+/// A table of the file: its path, and its keys in the order of the settings.
+type Block = (String, Vec<String>);
+
 /// Writes the file.
 pub(crate) fn write(config: &Config, schema: &Value) -> String {
     let mut text = HEAD.to_owned();
-    let plain = toml::to_string(config).unwrap();
-    let mut table = String::new();
-    let mut written: Vec<String> = Vec::new();
-    for line in plain.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            unset_keys(&mut text, &table, &written, schema);
-            written.clear();
-            name.clone_into(&mut table);
+    let values = toml::Table::try_from(config).unwrap();
+    for (table, keys) in blocks(config) {
+        if !table.is_empty() {
             let _ = writeln!(text, "\n{}[{table}]", comment(&describe(schema, &table), "# "));
-        } else if let Some((key, value)) = line.split_once(" = ") {
+        }
+        for key in &keys {
             let path = join(&table, key);
-            written.push(key.to_owned());
             if ROWS.iter().all(|(rows, _)| *rows != path) {
-                let _ = writeln!(text, "{}{key} = {value}", comment(&describe(schema, &path), "# "));
+                let value = path.split('.').fold(None, |found: Option<&toml::Value>, key| match found {
+                    None => values.get(key),
+                    Some(inside) => inside.get(key),
+                });
+                let _ = writeln!(text, "{}{key} = {}", comment(&describe(schema, &path), "# "), value.unwrap());
             }
         }
+        unset_keys(&mut text, &table, &keys, schema);
     }
-    unset_keys(&mut text, &table, &written, schema);
     for (path, example) in ROWS {
         let example = example.replace('\n', "\n#> ");
         let _ = writeln!(text, "\n{}#> {example}", comment(&describe(schema, path), "# "));
     }
     text
+}
+
+/// Tables and keys in the order in which serde meets them, which is the one that people chose. A list of tables is a key.
+fn blocks(config: &Config) -> Vec<Block> {
+    let mut blocks: Vec<Block> = vec![(String::new(), Vec::new())];
+    let mut in_row = false;
+    for line in toml::to_string(config).unwrap().lines() {
+        if let Some(rows) = line.strip_prefix("[[").and_then(|line| line.strip_suffix("]]")) {
+            let (table, key) = rows.rsplit_once('.').unwrap_or(("", rows));
+            let (_, keys) = blocks.iter_mut().find(|(name, _)| name == table).unwrap();
+            if !keys.iter().any(|known| known == key) {
+                keys.push(key.to_owned());
+            }
+            in_row = true;
+        } else if let Some(table) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            let of_row = in_row
+                && blocks
+                    .iter()
+                    .any(|(name, keys)| keys.iter().any(|key| table.starts_with(&format!("{}.", join(name, key)))));
+            if !of_row {
+                blocks.push((table.to_owned(), Vec::new()));
+                in_row = false;
+            }
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !in_row) {
+            blocks.last_mut().unwrap().1.push(key.to_owned());
+        }
+    }
+    blocks
 }
 
 /// Keys of the table that have no built-in value.

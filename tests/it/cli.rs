@@ -87,3 +87,29 @@ fn a_file_that_is_not_there_is_one_sentence() {
         "{complained}"
     );
 }
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny-lcm-onnx");
+
+#[test]
+fn inspect_says_what_is_missing_and_exits_with_69() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (code, said, complained) = run(&mut falgate(&["model", "inspect", path]));
+    assert_eq!(code, Some(69), "{complained}");
+    assert!(said.contains("missing") && said.contains("unet/model.onnx"), "{said}");
+    assert!(complained.contains("cannot be served"), "{complained}");
+}
+
+#[test]
+fn inspect_writes_json_too() {
+    // A library that is not there: the folder is read all the same.
+    let arguments = ["model", "inspect", TINY, "--json", "--library", "no/such/library.so"];
+    let (code, said, _) = run(&mut falgate(&arguments));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(69));
+    assert_eq!(
+        (&report["serves"], &report["missing"], &report["tokenizer"]),
+        (&false.into(), &serde_json::json!([]), &true.into())
+    );
+    assert!(report["problems"][0].as_str().unwrap().contains("no/such/library.so"), "{report}");
+}

@@ -69,12 +69,12 @@ fn variables_are_laid_over_the_file() {
         ("FALGATE__TELEMETRY__LEVEL", "debug"),
         ("FALGATE__TELEMETRY__FORMAT", "\"json\""),
         ("FALGATE__ROUTE", r#"[{ endpoint = "**", to = "upstream" }]"#),
-        ("PATH", "/bin"),
+        ("FAL_KEY", "a-key:of-no-worth"),
     ]);
     let config = Config::load("telemetry.level = \"warn\"", &environment).unwrap();
     let written = Config::load(
         "telemetry = { level = \"debug\", format = \"json\" }\nroute = [{ endpoint = \"**\", to = \"upstream\" }]",
-        &Environment::default(),
+        &Environment::from([("FAL_KEY", "a-key:of-no-worth")]),
     );
     assert_eq!(config, written.unwrap());
 }
