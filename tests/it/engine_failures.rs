@@ -1,11 +1,12 @@
 //! A backend that fails takes the jobs of its call, and nothing else.
 
-use falgate::engine::{
-    BackendError, EngineError, EngineMetrics, EngineSettings, EngineState, FakeBackend, FakeFault, FakePart,
-    FakeSettings, OpenError, Outcome,
-};
 use std::error::Error as _;
 use std::sync::Arc;
+
+use falgate::engine::{
+    BackendError, Engine, EngineError, EngineMetrics, EngineSettings, EngineState, FakeBackend, FakeFault, FakePart,
+    FakeSettings, Job, OpenError, Outcome,
+};
 
 use super::engine_support::{alone, batches_of, engine, job, painted, quick, result, within};
 
@@ -75,6 +76,16 @@ async fn a_panic_fails_the_batch_and_a_warm_up_brings_the_backend_back() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_batch_is_trusted_after_a_panic() {
+    let (engine, control) = engine(batches_of(2)).await;
+    control.inject(FakePart::Decode, 0, FakeFault::Panic);
+    let short = engine.submit(Job { steps: 1, ..job(1) }).unwrap();
+    let long = engine.submit(job(2)).unwrap();
+    let (short, long) = (result(short).await.unwrap_err(), result(long).await.unwrap_err());
+    assert!(Arc::ptr_eq(cause(&short), cause(&long)));
+}
+
+#[tokio::test]
 async fn a_backend_that_does_not_recover_from_a_panic_is_given_up() {
     let (engine, control) = engine(quick()).await;
     control.inject(FakePart::Step, 0, FakeFault::Panic);
@@ -98,7 +109,7 @@ async fn outcomes_and_phases_are_counted() {
     let metrics = EngineMetrics::register(&mut registry);
     let (opened, control) = FakeBackend::open(FakeSettings::default());
     let settings = EngineSettings { queue: 1.try_into().unwrap(), ..quick() };
-    let engine = falgate::engine::Engine::start_measured(settings, metrics.clone(), |_| Ok(opened));
+    let engine = Engine::start_measured(settings, metrics.clone(), |_| Ok(opened));
     within(engine.ready()).await.unwrap();
     painted(engine.submit(job(1)).unwrap()).await;
     control.hold(FakePart::Step);
@@ -107,7 +118,7 @@ async fn outcomes_and_phases_are_counted() {
     let waiting = engine.submit(job(3)).unwrap();
     assert_eq!(metrics.waiting(), 1);
     engine.submit(job(4)).unwrap_err();
-    engine.submit(falgate::engine::Job { steps: 0, ..job(5) }).unwrap_err();
+    engine.submit(Job { steps: 0, ..job(5) }).unwrap_err();
     drop(waiting);
     assert_eq!(metrics.waiting(), 0);
     control.inject(FakePart::Decode, 0, FakeFault::Fail);
