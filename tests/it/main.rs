@@ -29,3 +29,11 @@ mod engine_noise;
 mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod onnx_folders;
+#[cfg(test)]
+mod onnx_golden;
+#[cfg(test)]
+mod onnx_pipeline;
+#[cfg(test)]
+mod onnx_support;
