@@ -97,6 +97,11 @@ fn settings_that_the_engine_lacks_are_refused_by_name() {
         ("unet/config.json", r#"{"cross_attention_dim": 1024}"#, "unet cannot serve: it wants text of width 1024"),
         ("unet/config.json", r#"{"time_cond_proj_dim": 256}"#, "unet cannot serve: timestep_cond is 32 wide"),
         ("vae_encoder/config.json", r#"{"shift_factor": 0.1}"#, "vae_encoder cannot serve: shift_factor is 0.1"),
+        (
+            "vae_decoder/config.json",
+            r#"{"block_out_channels": [8, 8]}"#,
+            "vae_decoder cannot serve: it enlarges 2 times",
+        ),
         ("text_encoder/config.json", r#"{"max_position_embeddings": 2}"#, "tokenizer cannot be used"),
     ] {
         let folder = assembled(&[]);

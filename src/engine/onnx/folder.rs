@@ -79,6 +79,11 @@ impl Folder {
         {
             return unfit("unet", format!("it wants text of width {unet}, and the text encoder gives {text}"));
         }
+        if let (Some(down), Some(up)) = (encoder.factor(), decoder.factor())
+            && down != up
+        {
+            return unfit("vae_decoder", format!("it enlarges {up} times, and vae_encoder shrinks {down} times"));
+        }
         let latent_factor = decoder.factor().or(encoder.factor()).unwrap_or(8);
         let unet_factor = config::halvings(unet.block_out_channels.as_ref()).unwrap_or(8);
         let Some(size_multiple) = latent_factor.checked_mul(unet_factor).filter(|size| *size <= 1024) else {

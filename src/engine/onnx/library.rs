@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::logging::LogLevel;
 
 use super::super::Provider;
 use super::LibraryError;
@@ -197,6 +198,8 @@ fn start(found: Found, threads: Option<NonZeroUsize>) -> Result<Loaded, LibraryE
     let environment = pool(threads)
         .and_then(|pool| builder.with_name("falgate").with_telemetry(false).with_global_thread_pool(pool).build())
         .map_err(|cause| LibraryError::Start { path, cause })?;
+    // It starts at its most talkative, and would format a line a graph node only to have it filtered out.
+    environment.set_log_level(LogLevel::Warning);
     Ok(Loaded { environment, found, threads })
 }
 

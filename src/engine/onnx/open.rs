@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture};
+use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture, Provider};
 use super::folder::Folder;
 use super::session::{Part, Purpose};
 use super::{
-    Dim, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, Runtime, inspect, provider, signature, vocabulary,
+    Dim, Element, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, Runtime, inspect, provider, signature,
+    vocabulary,
 };
 
 /// Opens the model of the engine's settings: the function that [`Engine::start`](super::super::Engine::start) wants.
@@ -27,7 +28,8 @@ use super::{
 /// # Errors
 /// [`OpenError::Model`] with one sentence that names the file, the setting or the library at fault.
 pub fn open(settings: &EngineSettings, places: &LibraryPlaces, progress: &LoadProgress) -> Result<Opened, OpenError> {
-    let places = LibraryPlaces { configured: settings.library.clone(), ..places.clone() };
+    let configured = settings.library.clone().or_else(|| places.configured.clone());
+    let places = LibraryPlaces { configured, ..places.clone() };
     let opened = OnnxSettings::of(settings).and_then(|settings| OnnxBackend::open(&settings, &places, progress));
     match opened {
         Ok((backend, tokenizer)) => Ok(Opened { backend: Box::new(backend), tokenizer: Box::new(tokenizer) }),
@@ -85,6 +87,9 @@ impl OnnxBackend {
         };
         if backend.facts.guidance_width.is_none() {
             tracing::info!(model = %backend.facts.name, "the unet has no timestep_cond: guidance_scale has no effect");
+        }
+        if settings.provider == Provider::Cpu && backend.unet.1.sample == Element::Float16 {
+            tracing::warn!(model = %backend.facts.name, "half precision is slower than single on the cpu");
         }
         warn_of_own_noise(&mut backend);
         Ok((backend, tokenizer))
