@@ -1,20 +1,17 @@
-//! Integration tests.
+//! Integration tests, a file for each behaviour.
+//!
+//! `cfg(test)` is always on here; it tells clippy that what stands outside of `#[test]` is a test too.
 
+#[cfg(test)]
 mod annotated_toml;
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod config;
+#[cfg(test)]
 mod config_checks;
+#[cfg(test)]
 mod config_files;
-// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
-#[cfg(test)]
-mod onnx_folders;
-#[cfg(test)]
-mod onnx_golden;
-#[cfg(test)]
-mod onnx_pipeline;
-#[cfg(test)]
-mod onnx_support;
-// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
 #[cfg(test)]
 mod engine_admission;
 #[cfg(test)]
