@@ -20,6 +20,7 @@ use toml::Table;
 
 use crate::engine::EngineSettings;
 use crate::gate::{GateSettings, RouteSettings};
+use crate::host::HostSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
@@ -36,6 +37,8 @@ pub struct Config {
     pub upstream: UpstreamSettings,
     /// The embedded engine: which model runs where, and how jobs wait for it.
     pub engine: EngineSettings,
+    /// Answering calls from the embedded engine.
+    pub host: HostSettings,
     /// Logs. They go to standard error.
     pub telemetry: LogSettings,
     /// Which endpoints are answered here and which go upstream. The first row that matches decides; a call that matches

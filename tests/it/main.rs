@@ -1,6 +1,7 @@
-//! Integration tests.
+//! Integration tests, a file for each behaviour.
+//!
+//! `cfg(test)` is always on here; it tells clippy that what stands outside of `#[test]` is a test too.
 
-// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
 #[cfg(test)]
 mod annotated_toml;
 #[cfg(test)]
