@@ -1,1 +1,4 @@
 //! Integration tests.
+
+mod edge_framing;
+mod edge_probe;

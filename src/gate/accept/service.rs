@@ -104,6 +104,7 @@ where
                         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                         let word = if switched { &flight.0.upgraded } else { &flight.0.stayed };
                         word.store(true, Ordering::Release);
+                        flight.0.held.wake();
                     }
                     return Poll::Ready(Ok(response.map(|body| EdgeBody { body, mark, _flight: flight })));
                 }
