@@ -134,6 +134,20 @@ pub enum BackendError {
     /// Latents or embeddings of another backend.
     #[error("row belongs to another backend")]
     Foreign,
+    /// The backend panicked.
+    #[error("backend panicked: {what}")]
+    Panicked {
+        /// The panic's message.
+        what: String,
+    },
+    /// The backend did not give one result a row.
+    #[error("backend gave {got} results for {want} rows")]
+    Count {
+        /// Results given.
+        got: usize,
+        /// Rows asked for.
+        want: usize,
+    },
     /// The device ran out of memory.
     #[error("device memory is exhausted")]
     OutOfMemory,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::BackendError;
+use super::{BackendError, OpenError};
 
 /// Why a job has no picture.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -20,6 +20,16 @@ pub enum EngineError {
     /// The engine is shutting down.
     #[error("engine is shutting down")]
     Closed,
+    /// The model is still being opened or warmed up.
+    #[error("engine is still loading its model")]
+    Loading,
+    /// The engine has no model to serve with.
+    #[error("engine has no model to serve with")]
+    Failed {
+        /// Why.
+        #[source]
+        cause: Arc<OpenError>,
+    },
     /// A job that the model cannot run; nothing was queued.
     #[error("{what}")]
     Unfit {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::Picture;
 
 /// One image-to-image request. Its pictures are rows of the batch, one a seed.
@@ -15,7 +17,7 @@ pub struct Job {
     pub strength: f64,
     /// UNet evaluations, at least 1; every one of them runs, whatever the strength.
     pub steps: u32,
-    /// Guidance scale, `0..=20`.
+    /// Guidance scale, clamped to `0..=20`.
     pub guidance_scale: f64,
     /// One seed a picture, at least one. Only 32 bits of each count, as in torch's CPU generator.
     pub seeds: Vec<u64>,
@@ -26,7 +28,9 @@ pub struct Job {
 }
 
 /// How latents are read out of the encoder's posterior.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum Posterior {
     /// Mean plus noise, as diffusers does.
     #[default]

@@ -1,13 +1,51 @@
 //! A *backend* knows tensors, the *pipeline* knows diffusion, the *batcher* knows people. No HTTP, JSON or fal here.
 
 mod backend;
+mod batcher;
+mod bpe;
 mod error;
+mod facade;
 mod facts;
+mod fake;
+mod guidance;
 mod job;
+mod metrics;
+mod noise;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+mod open_error;
+mod opened;
+mod party;
 mod picture;
+mod pipeline;
+mod plan;
+mod progress;
+mod queue;
+mod recipe;
+mod row;
+mod schedule;
+mod settings;
+mod state;
+mod ticket;
+mod tokenize;
+mod tokenizer;
 
 pub use backend::{Backend, BackendError, EncodeRow, Latents, StepRow, TextRow, TokenIds};
 pub use error::EngineError;
+pub use facade::Engine;
 pub use facts::{ModelFacts, Prediction, ScheduleFacts};
+pub use fake::{FakeBackend, FakeCall, FakeControl, FakeFault, FakePart, FakeSettings, FakeTokenizer};
+pub use guidance::{MAX_GUIDANCE, guidance_embedding};
 pub use job::{Done, Job, Posterior, Timings};
+pub use metrics::{EngineMetrics, Outcome};
+pub use noise::TorchNoise;
+pub use open_error::OpenError;
+pub use opened::Opened;
 pub use picture::Picture;
+pub use progress::{LoadProgress, PartProgress};
+pub use schedule::{Boundary, Linear, Mix, PlannedStep, Schedule, ScheduleError};
+pub use settings::{EngineSettings, Provider};
+pub use state::EngineState;
+pub use ticket::Ticket;
+pub use tokenize::Tokenize;
+pub use tokenizer::{ClipTokenizer, VocabularyError};

@@ -1,1 +1,21 @@
 //! Answers as fal would, from an engine.
+
+pub mod fetch;
+pub mod pictures;
+pub mod storage;
+pub mod store;
+
+mod answer;
+mod deadline;
+mod input;
+mod load;
+mod problem;
+mod run;
+mod service;
+mod settings;
+
+pub use problem::{HostError, PictureName};
+pub use service::HostService;
+pub use settings::HostSettings;
+
+use service::Host;

@@ -1,1 +1,14 @@
 //! Metrics, and the one log line per request.
+
+mod call_note;
+mod http_metrics;
+mod log_settings;
+mod log_writer;
+mod request_line;
+mod request_log;
+
+pub use call_note::CallNote;
+pub use http_metrics::HttpMetrics;
+pub use log_settings::{LogFormat, LogLevel, LogSettings};
+pub use log_writer::{LogGuard, LogWriter};
+pub use request_log::{Counted, LogFuture, LogSubject, LoggedBody, RequestLog, RequestLogLayer};

@@ -1,4 +1,39 @@
 //! Integration tests.
 
+// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
+#[cfg(test)]
+mod annotated_toml;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod config_checks;
+#[cfg(test)]
+mod config_files;
+#[cfg(test)]
 mod edge_framing;
+#[cfg(test)]
 mod edge_probe;
+#[cfg(test)]
+mod engine_admission;
+#[cfg(test)]
+mod engine_batches;
+#[cfg(test)]
+mod engine_failures;
+#[cfg(test)]
+mod engine_life;
+#[cfg(test)]
+mod engine_noise;
+#[cfg(test)]
+mod engine_schedule;
+#[cfg(test)]
+mod engine_support;
+#[cfg(test)]
+mod onnx_folders;
+#[cfg(test)]
+mod onnx_golden;
+#[cfg(test)]
+mod onnx_pipeline;
+#[cfg(test)]
+mod onnx_support;

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The whole gate, the same at home and in CI. Stops at the first failure; prints what each stage took.
+#
+#   ci/check.sh                 every stage
+#   ci/check.sh format tests    these stages only
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Where the model library must be there, a test that cannot run is a failure. GPU tests stay optional.
+export FALGATE_REQUIRE=${FALGATE_REQUIRE-model}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR-never}
+# The rooms that can be mounted alone must build alone, and then the whole.
+feature_sets=(proxy guard upstream server)
+
+say() { printf '\n== %s\n' "$*"; }
+die() {
+    printf 'ci/check.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# Installs a Debian package for each command that is missing, if it may.
+tools() {
+    command -v cargo >/dev/null || die "Rust is missing: install it with rustup, then run again"
+    local missing=() pair
+    for pair in cc:build-essential git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+            die "install these packages, then run again: ${missing[*]}"
+        fi
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    cargo --version
+    cargo clippy --version
+}
+
+format() { cargo fmt --check; }
+
+lints() {
+    cargo clippy --locked --all-targets -- -D warnings
+    local set
+    for set in "${feature_sets[@]}"; do
+        printf -- '-- only %s\n' "$set"
+        cargo clippy --locked --lib --no-default-features --features "$set" -- -D warnings
+    done
+}
+
+docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib; }
+
+tidy() { cargo test --locked --test tidy --test licences; }
+
+tests() { make --no-print-directory test; }
+
+# Advisories need a database from the network, so they are asked for only where cargo-deny is at hand. Licences are
+# always checked, by tests/licences.rs.
+advisories() {
+    if ! command -v cargo-deny >/dev/null; then
+        echo "skipped: cargo-deny is not installed (licences were checked by tests/licences.rs)"
+        return
+    fi
+    cargo deny --locked check
+}
+
+fuzz() { cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz; }
+
+scripts() {
+    local file
+    while IFS= read -r file; do
+        bash -n "$file" || die "$file is no bash"
+        [ -x "$file" ] || die "$file cannot be executed"
+    done < <(git ls-files '*.sh' .ci/run)
+}
+
+all=(tools format scripts tidy lints docs tests fuzz advisories)
+chosen=("$@")
+[ "$#" -gt 0 ] || chosen=("${all[@]}")
+
+report=()
+for stage in "${chosen[@]}"; do
+    [[ " ${all[*]} " == *" $stage "* ]] || die "no stage $stage; there are: ${all[*]}"
+    say "$stage"
+    started=$SECONDS
+    # Not `if "$stage"`: that would switch `set -e` off inside it.
+    "$stage"
+    report+=("$(printf '%-12s %5d s' "$stage" "$((SECONDS - started))")")
+done
+
+say "all stages passed in $SECONDS s"
+printf '   %s\n' "${report[@]}"

@@ -1,0 +1,35 @@
+//! Commands over the rooms. Only here is anything printed, and only here is the process environment read.
+
+mod arguments;
+mod check;
+mod configuration;
+mod exit;
+#[cfg(feature = "onnx")]
+mod inspect;
+#[cfg(feature = "onnx")]
+mod library;
+mod logging;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use falgate::config::Environment;
+
+use arguments::{Arguments, Command};
+
+/// Reads the command line, does what it says, and gives the exit code that `falgate --help` documents.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::new(std::env::vars_os()).with_disk();
+    let done = match &arguments.command {
+        Command::Serve(serve) => serve::run(serve, environment),
+        Command::Check(check) => check::run(check, &environment),
+        #[cfg(feature = "onnx")]
+        Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure),
+    }
+}

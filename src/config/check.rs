@@ -1,0 +1,106 @@
+//! Checks what only the whole configuration can tell, after each room has checked its own.
+
+use std::path::Path;
+
+use super::{Config, Environment, Fault};
+use crate::gate::Destination;
+use crate::upstream::{KeyRing, KeySource};
+use crate::wire::EndpointPattern;
+
+/// Everything that is wrong with settings that could be read.
+pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    room(&mut faults, "gate", config.gate.faults());
+    room(&mut faults, "proxy", config.proxy.faults());
+    room(&mut faults, "upstream", config.upstream.faults());
+    room(&mut faults, "engine", config.engine.faults());
+    routes(&mut faults, config);
+    keys(&mut faults, config, environment);
+    files(&mut faults, config, environment);
+    faults
+}
+
+/// Puts a room's name before the keys that it found at fault.
+fn room(faults: &mut Vec<Fault>, name: &str, found: Vec<(String, String)>) {
+    faults.extend(found.into_iter().map(|(key, what)| Fault::new(format!("{name}.{key}"), what)));
+}
+
+/// Every row leads somewhere, and someone leads to the engine.
+fn routes(faults: &mut Vec<Fault>, config: &Config) {
+    for (index, row) in config.route.iter().enumerate() {
+        match row.to {
+            Destination::Engine if !config.engine.enabled => {
+                let what = format!("`{}` goes to the engine, but engine.enabled is false", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].to"), what));
+            }
+            Destination::Upstream if row.spill.is_some() => {
+                let what = format!("`{}` goes upstream already; only rows to the engine spill", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].spill"), what));
+            }
+            Destination::Engine | Destination::Upstream => {}
+        }
+    }
+    if config.engine.enabled && config.route.iter().all(|row| row.to != Destination::Engine) {
+        faults.push(Fault::new("engine.enabled", "is true, but no [[route]] leads to the engine"));
+    }
+}
+
+/// Where a call may go upstream, there is a key for it.
+fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let Some(why) = needs_a_key(config) else { return };
+    let missing = config.upstream.keys.iter().any(|source| match source {
+        KeySource::File(path) => environment.lacks(path),
+        KeySource::Env(_) | KeySource::EnvPair { .. } => false,
+    });
+    let hidden = !environment.sees_disk() && config.upstream.keys.iter().any(|key| matches!(key, KeySource::File(_)));
+    if missing || hidden {
+        return;
+    }
+    if let Err(error) = KeyRing::open(&config.upstream.keys, |name| environment.look_up(name)) {
+        faults.push(Fault::new("upstream.keys", format!("{error}; {why}")));
+    }
+}
+
+/// Why a key is needed, if one is.
+fn needs_a_key(config: &Config) -> Option<String> {
+    let targets = &config.proxy.targets;
+    for (index, row) in config.route.iter().enumerate() {
+        if row.to == Destination::Upstream || row.spill.is_some() {
+            return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
+        }
+    }
+    let hosted = |endpoint: &EndpointPattern| {
+        config.route.iter().any(|row| row.to == Destination::Engine && row.endpoint == *endpoint)
+    };
+    if let Some(endpoint) = targets.endpoints.iter().find(|endpoint| !hosted(endpoint)) {
+        return Some(format!("proxy.targets.endpoints allows `{endpoint}`, which goes to the upstream"));
+    }
+    let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
+    switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
+}
+
+/// Files and folders that are named are there.
+fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let mut look = |key: &str, path: Option<&Path>| {
+        if let Some(path) = path.filter(|path| environment.lacks(path)) {
+            faults.push(Fault::new(key, format!("{} is not there", path.display())));
+        }
+    };
+    if let Some(tls) = &config.gate.tls {
+        look("gate.tls.cert_file", Some(&tls.cert_file));
+        look("gate.tls.key_file", Some(&tls.key_file));
+    }
+    look("upstream.ca_file", config.upstream.ca_file.as_deref());
+    for (index, source) in config.upstream.keys.iter().enumerate() {
+        if let KeySource::File(path) = source {
+            look(&format!("upstream.keys[{index}].file"), Some(path));
+        }
+    }
+    if config.engine.enabled {
+        look("engine.model", config.engine.model.as_deref().filter(|model| !model.as_os_str().is_empty()));
+        look("engine.library", config.engine.library.as_deref());
+        for folder in &config.engine.cuda_libraries {
+            look("engine.cuda_libraries", Some(folder));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The engine as the other rooms see it.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::watch;
+
+use super::metrics::Outcome;
+use super::queue::Shared;
+use super::recipe::Recipe;
+use super::{
+    EngineError, EngineMetrics, EngineSettings, EngineState, Job, LoadProgress, ModelFacts, OpenError, Opened, Ticket,
+    batcher,
+};
+
+/// An image engine: one model on one device, run by one thread of its own. Clones are handles of the same engine.
+///
+/// When the last handle goes, the engine closes: jobs that were accepted are still finished, as long as their tickets live.
+///
+/// ```
+/// # tokio_test(async {
+/// use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeSettings, Job, Picture, Posterior};
+///
+/// let engine = Engine::start(EngineSettings::default(), |_| Ok(FakeBackend::open(FakeSettings::default()).0));
+/// let facts = engine.ready().await?;
+/// let side = facts.size_multiple;
+/// let ticket = engine.submit(Job {
+///     picture: Picture::new(side, side, vec![128; (side * side * 3) as usize]).expect("right length"),
+///     prompt: "snowy mountains".to_owned(),
+///     strength: 0.5,
+///     steps: 4,
+///     guidance_scale: 8.0,
+///     seeds: vec![1, 2],
+///     posterior: Posterior::Sample,
+///     start_by: None,
+/// })?;
+/// assert_eq!(ticket.await?.pictures.len(), 2);
+/// # Ok::<(), falgate::engine::EngineError>(())
+/// # }).unwrap();
+/// # fn tokio_test<T>(future: impl Future<Output = T>) -> T {
+/// #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    max_pictures: usize,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Engine {
+    /// Starts an engine: its thread calls `open`, warms the model up, and serves. This returns at once; watch
+    /// [`Engine::state`] or wait for [`Engine::ready`].
+    pub fn start<F>(settings: EngineSettings, open: F) -> Self
+    where
+        F: FnOnce(&LoadProgress) -> Result<Opened, OpenError> + Send + 'static,
+    {
+        Self::start_measured(settings, EngineMetrics::unregistered(), open)
+    }
+
+    /// Starts an engine that counts into `metrics`.
+    pub fn start_measured<F>(settings: EngineSettings, metrics: EngineMetrics, open: F) -> Self
+    where
+        F: FnOnce(&LoadProgress) -> Result<Opened, OpenError> + Send + 'static,
+    {
+        let shared = Arc::new(Shared::new(settings.queue.get(), metrics));
+        let max_pictures = settings.max_pictures.get();
+        let theirs = Arc::clone(&shared);
+        let spawned =
+            thread::Builder::new().name("engine".to_owned()).spawn(move || batcher::serve(&theirs, &settings, open));
+        if let Err(cause) = spawned {
+            shared.fail(OpenError::Thread { cause });
+        }
+        Self(Arc::new(Handle { shared, max_pictures }))
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`EngineError::Unfit`] for a job that the model cannot run, [`EngineError::Full`] when too many wait, and
+    /// [`EngineError::Loading`], [`EngineError::Closed`] or [`EngineError::Failed`] when there is no model to run it.
+    pub fn submit(&self, job: Job) -> Result<Ticket, EngineError> {
+        let submitted = self.try_submit(job);
+        if let Err(refusal) = &submitted {
+            self.0.shared.metrics().ended(Outcome::from(refusal));
+        }
+        submitted
+    }
+
+    fn try_submit(&self, job: Job) -> Result<Ticket, EngineError> {
+        let shared = &self.0.shared;
+        shared.check_door()?;
+        let model = shared.model().ok_or(EngineError::Loading)?;
+        let start_by = job.start_by;
+        let recipe = Recipe::new(job, &model.facts, &model.schedule, self.0.max_pictures)?;
+        let place = shared.enter(recipe, start_by)?;
+        Ok(Ticket::new(Arc::clone(shared), place))
+    }
+
+    /// What the model is; `None` until it is loaded.
+    #[must_use]
+    pub fn facts(&self) -> Option<Arc<ModelFacts>> {
+        self.0.shared.model().map(|model| Arc::clone(&model.facts))
+    }
+
+    /// Where in its life the engine is, now and from now on.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<EngineState> {
+        self.0.shared.state().subscribe()
+    }
+
+    /// Waits until the engine takes jobs.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] if it has no model to serve with, [`EngineError::Closed`] if it was closed.
+    pub async fn ready(&self) -> Result<Arc<ModelFacts>, EngineError> {
+        let mut state = self.state();
+        loop {
+            match &*state.borrow_and_update() {
+                EngineState::Loading { .. } => {}
+                EngineState::Ready => return self.facts().ok_or(EngineError::Closed),
+                EngineState::Failed(cause) => return Err(EngineError::Failed { cause: Arc::clone(cause) }),
+                EngineState::Stopped => return Err(EngineError::Closed),
+            }
+            state.changed().await.map_err(|_| EngineError::Closed)?;
+        }
+    }
+
+    /// Stops taking jobs. Accepted ones are finished, then the model is unloaded and the thread ends.
+    pub fn close(&self) {
+        self.0.shared.close();
+    }
+
+    /// Waits until the engine's thread has ended, after [`Engine::close`] or a failure. A process must not exit earlier, or
+    /// the runtime is torn down under a running call.
+    pub async fn ended(&self) {
+        let mut state = self.state();
+        let over = |state: &EngineState| matches!(state, EngineState::Stopped | EngineState::Failed(_));
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = state.wait_for(over).await;
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("state", &*self.0.shared.state().borrow()).finish_non_exhaustive()
+    }
+}

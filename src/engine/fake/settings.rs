@@ -1,0 +1,77 @@
+//! What a fake backend is asked to be.
+
+use std::time::Duration;
+
+use crate::engine::{ModelFacts, ScheduleFacts};
+
+/// A method of the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FakePart {
+    /// `embed`.
+    Embed,
+    /// `encode`.
+    Encode,
+    /// `step`.
+    Step,
+    /// `decode`.
+    Decode,
+}
+
+/// What goes wrong in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FakeFault {
+    /// The call fails as a runtime's error does.
+    Fail,
+    /// The call fails as half-precision overflow does.
+    NotFinite,
+    /// The call fails for want of device memory.
+    OutOfMemory,
+    /// The call panics.
+    Panic,
+}
+
+/// What a fake backend is asked to be.
+#[derive(Debug, Clone)]
+pub struct FakeSettings {
+    /// The facts it states. It keeps to their sizes.
+    pub facts: ModelFacts,
+    /// How long `embed` takes, whatever the rows.
+    pub embed: Duration,
+    /// How long `encode` takes.
+    pub encode: Duration,
+    /// How long `step` takes.
+    pub step: Duration,
+    /// How long `decode` takes.
+    pub decode: Duration,
+}
+
+impl Default for FakeSettings {
+    /// A model of Stable Diffusion 1.5's shape that takes no time.
+    fn default() -> Self {
+        let facts = ModelFacts {
+            name: "fake".to_owned(),
+            size_multiple: 64,
+            guidance_width: Some(256),
+            prompt_tokens: 77,
+            latent_channels: 4,
+            latent_factor: 8,
+            max_batch: 8,
+            schedule: ScheduleFacts::default(),
+            device: "none".to_owned(),
+        };
+        let none = Duration::ZERO;
+        Self { facts, embed: none, encode: none, step: none, decode: none }
+    }
+}
+
+impl FakeSettings {
+    /// How long a call of `part` takes.
+    pub(super) fn cost(&self, part: FakePart) -> Duration {
+        match part {
+            FakePart::Embed => self.embed,
+            FakePart::Encode => self.encode,
+            FakePart::Step => self.step,
+            FakePart::Decode => self.decode,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What the engine counts.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{EngineError, Timings};
+
+/// From a small model's step to a large one on a slow processor, in seconds.
+const PHASE_BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
+const ROW_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0];
+
+/// What the engine counts. Clones share the numbers.
+#[derive(Debug, Clone)]
+pub struct EngineMetrics {
+    waiting: Gauge,
+    jobs: Family<OutcomeLabels, Counter>,
+    phases: Family<PhaseLabels, Histogram>,
+    rows: Histogram,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It has its pictures.
+    Done,
+    /// Its ticket was dropped.
+    Cancelled,
+    /// It did not start in time.
+    TimedOut,
+    /// There was no room.
+    Full,
+    /// The model cannot run it.
+    Unfit,
+    /// There was no engine for it: loading, closed or failed.
+    Unavailable,
+    /// The device failed.
+    Failed,
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Full => "full",
+            Self::Unfit => "unfit",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl From<&EngineError> for Outcome {
+    fn from(error: &EngineError) -> Self {
+        match error {
+            EngineError::Full { .. } => Self::Full,
+            EngineError::StartTimeout => Self::TimedOut,
+            EngineError::Unfit { .. } => Self::Unfit,
+            EngineError::Closed | EngineError::Loading | EngineError::Failed { .. } => Self::Unavailable,
+            EngineError::Backend { .. } => Self::Failed,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Phase {
+    Queued,
+    Encode,
+    Steps,
+    Decode,
+}
+
+impl EncodeLabelValue for Phase {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Queued => "queued",
+            Self::Encode => "encode",
+            Self::Steps => "steps",
+            Self::Decode => "decode",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: Phase,
+}
+
+impl EngineMetrics {
+    /// Numbers that nobody scrapes.
+    #[must_use]
+    pub fn unregistered() -> Self {
+        Self {
+            waiting: Gauge::default(),
+            jobs: Family::default(),
+            phases: Family::new_with_constructor(|| Histogram::new(PHASE_BUCKETS)),
+            rows: Histogram::new(ROW_BUCKETS),
+        }
+    }
+
+    /// Numbers that appear in `registry` as `engine_*`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::unregistered();
+        let registry = registry.sub_registry_with_prefix("engine");
+        registry.register("queue_jobs", "Jobs that wait for the device", metrics.waiting.clone());
+        registry.register("jobs", "Jobs by how they ended", metrics.jobs.clone());
+        registry.register_with_unit(
+            "phase",
+            "Time that a finished job spent in each phase",
+            Unit::Seconds,
+            metrics.phases.clone(),
+        );
+        registry.register("call_rows", "Rows that share a call of the UNet", metrics.rows.clone());
+        metrics
+    }
+
+    /// Jobs that ended so far with `outcome`.
+    #[must_use]
+    pub fn jobs(&self, outcome: Outcome) -> u64 {
+        self.jobs.get_or_create(&OutcomeLabels { outcome }).get()
+    }
+
+    /// Jobs that wait.
+    #[must_use]
+    pub fn waiting(&self) -> i64 {
+        self.waiting.get()
+    }
+
+    pub(super) fn set_waiting(&self, jobs: usize) {
+        self.waiting.set(jobs as i64);
+    }
+
+    pub(super) fn ended(&self, outcome: Outcome) {
+        self.jobs.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub(super) fn stepped(&self, rows: usize) {
+        self.rows.observe(rows as f64);
+    }
+
+    pub(super) fn finished(&self, timings: &Timings) {
+        let observe = |phase, time: Duration| {
+            self.phases.get_or_create(&PhaseLabels { phase }).observe(time.as_secs_f64());
+        };
+        observe(Phase::Queued, timings.queued);
+        observe(Phase::Encode, timings.encode);
+        observe(Phase::Steps, timings.steps);
+        observe(Phase::Decode, timings.decode);
+    }
+}

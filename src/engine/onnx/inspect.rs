@@ -1,0 +1,154 @@
+//! What a model folder holds and whether it would serve, without serving it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::folder::{self, Folder, PARTS};
+use super::session::{Part, Purpose};
+use super::{LibraryPlaces, ModelError, Ports, Runtime, open, signature, vocabulary};
+
+/// What was found in a model folder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether the engine would serve it on the CPU: nothing is missing and nothing is refused.
+    pub serves: bool,
+    /// Why not, one sentence each.
+    pub problems: Vec<String>,
+    /// Files that are missing, relative to the folder.
+    pub missing: Vec<String>,
+    /// The runtime library that read the graphs; `None` if there was none, and the graphs were not read.
+    pub library: Option<PathBuf>,
+    /// The four parts in the order in which they run.
+    pub parts: Vec<PartReport>,
+    /// Settings that the engine would use, by name.
+    pub settings: Vec<(&'static str, String)>,
+    /// Entries of the vocabulary are readable as CLIP's.
+    pub tokenizer: bool,
+}
+
+/// One part of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartReport {
+    /// Its name.
+    pub part: &'static str,
+    /// Size on disk in bytes, the graph and its weights; zero if it is not there.
+    pub bytes: u64,
+    /// About how many parameters that is, from the element type of the first input of floats.
+    pub parameters: Option<u64>,
+    /// What the graph declares, if it could be read.
+    pub ports: Option<Ports>,
+}
+
+/// Inspects a folder. Always answers: what cannot be read is among the problems.
+#[must_use]
+pub fn inspect(folder: &Path, places: &LibraryPlaces) -> Inspection {
+    let mut report = Inspection {
+        folder: folder.to_owned(),
+        serves: false,
+        problems: Vec::new(),
+        missing: Vec::new(),
+        library: None,
+        parts: Vec::new(),
+        settings: Vec::new(),
+        tokenizer: false,
+    };
+    if !folder.is_dir() {
+        report.problems.push(ModelError::NoFolder { path: folder.to_owned() }.to_string());
+        return report;
+    }
+    let mut problems = Vec::new();
+    let mut keep = |result: Result<(), ModelError>| {
+        if let Err(error) = result {
+            let text = error.to_string();
+            if !problems.contains(&text) {
+                problems.push(text);
+            }
+        }
+    };
+    keep(folder::refuse_other_kinds(folder));
+    report.missing = folder::missing(folder);
+    let configured = Folder::configured(folder).map_err(|error| keep(Err(error))).ok();
+    if let Some(configured) = &configured {
+        report.settings = settings(configured);
+    }
+    let tokens = configured.as_ref().map_or(77, |configured| configured.prompt_tokens);
+    if !report.missing.iter().any(|name| name.starts_with("tokenizer/")) {
+        let tokenizer = vocabulary::read(folder, tokens).map(drop);
+        report.tokenizer = tokenizer.is_ok();
+        keep(tokenizer);
+    }
+    let runtime = Runtime::load(places, None).map_err(|error| keep(Err(error.into()))).ok();
+    report.library = runtime.as_ref().map(|runtime| runtime.path().to_owned());
+    for part in PARTS {
+        let path = folder.join(part).join("model.onnx");
+        let mut ports = None;
+        if let (Some(runtime), true) = (&runtime, path.is_file()) {
+            match Part::open(runtime, &[], (part, &path), Purpose::Look) {
+                Ok(open) => ports = Some(open.ports()),
+                Err(error) => keep(Err(error)),
+            }
+        }
+        if let Some(ports) = &ports {
+            keep(fits(part, ports, tokens, configured.as_ref()));
+        }
+        let bytes = bytes_of(&folder.join(part));
+        let parameters = ports.as_ref().and_then(|ports| parameters(ports, bytes));
+        report.parts.push(PartReport { part, bytes, parameters, ports });
+    }
+    report.problems = problems;
+    report.serves = report.problems.is_empty() && report.missing.is_empty();
+    report
+}
+
+/// Checks one part as opening the model would.
+fn fits(part: &str, ports: &Ports, tokens: usize, folder: Option<&Folder>) -> Result<(), ModelError> {
+    match part {
+        "text_encoder" => signature::text_encoder(ports, tokens).map(drop),
+        "vae_encoder" => signature::vae_encoder(ports).map(drop),
+        "vae_decoder" => signature::vae_decoder(ports).map(drop),
+        _ => {
+            let unet = signature::unet(ports)?;
+            folder.map_or(Ok(()), |folder| open::agree(folder, &unet).map(drop))
+        }
+    }
+}
+
+/// Bytes of a part: its graph and the weights beside it.
+pub(super) fn bytes_of(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .filter(|file| !file.file_name().to_string_lossy().ends_with(".json"))
+        .filter_map(|file| file.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+/// About how many parameters take these bytes.
+fn parameters(ports: &Ports, bytes: u64) -> Option<u64> {
+    let float = ports.inputs.iter().chain(&ports.outputs).find(|port| port.is_float())?;
+    Some(bytes / if float.element == super::Element::Float16 { 2 } else { 4 })
+}
+
+/// The settings that the engine would use.
+fn settings(folder: &Folder) -> Vec<(&'static str, String)> {
+    let no_guidance = || "none: guidance_scale has no effect".to_owned();
+    let or_none = |width: Option<usize>| width.map_or_else(|| "none".to_owned(), |width| width.to_string());
+    let schedule = &folder.schedule;
+    vec![
+        ("sides a multiple of", format!("{} px", folder.size_multiple)),
+        ("pixels per latent unit", folder.latent_factor.to_string()),
+        ("prompt tokens", folder.prompt_tokens.to_string()),
+        ("text width", or_none(folder.text_width)),
+        ("guidance width", folder.guidance_width.map_or_else(no_guidance, |width| width.to_string())),
+        ("scaling factor", format!("{} / {}", folder.encode_scale, folder.decode_scale)),
+        ("prediction", format!("{:?}", schedule.prediction).to_lowercase()),
+        ("training steps", schedule.train_timesteps.to_string()),
+        ("original steps", schedule.original_steps.to_string()),
+        ("beta", format!("{} to {}, scaled_linear", schedule.beta_start, schedule.beta_end)),
+        ("timestep scaling", schedule.timestep_scaling.to_string()),
+    ]
+}

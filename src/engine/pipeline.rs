@@ -1,0 +1,165 @@
+//! From jobs to pictures: drives a backend through embedding, encoding, steps and decoding, rows at a time.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::recipe::Recipe;
+use super::row::Row;
+use super::{
+    Backend, BackendError, EncodeRow, Job, Latents, ModelFacts, Opened, Picture, Posterior, Schedule, ScheduleError,
+    StepRow, TextRow, TokenIds, Tokenize,
+};
+
+/// A model ready to run rows.
+pub(super) struct Pipeline {
+    backend: Box<dyn Backend>,
+    tokenizer: Box<dyn Tokenize + Send>,
+    facts: Arc<ModelFacts>,
+    schedule: Schedule,
+    texts: LruCache<TokenIds, TextRow>,
+    trust: Trust,
+}
+
+/// Whether the backend is in a known state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Sound,
+    /// It panicked since its last warm-up.
+    Suspect,
+}
+
+impl Pipeline {
+    /// Takes a model that was opened. `prompts` embeddings are kept.
+    pub(super) fn new(opened: Opened, prompts: NonZeroUsize) -> Result<Self, ScheduleError> {
+        let Opened { backend, tokenizer } = opened;
+        let facts = Arc::new(backend.facts().clone());
+        let schedule = Schedule::new(&facts.schedule)?;
+        Ok(Self { backend, tokenizer, facts, schedule, texts: LruCache::new(prompts), trust: Trust::Sound })
+    }
+
+    pub(super) fn facts(&self) -> &Arc<ModelFacts> {
+        &self.facts
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Whether the backend panicked since its last warm-up.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.trust == Trust::Suspect
+    }
+
+    /// Runs one picture of about `side` pixels through every part. A success restores trust after a panic.
+    pub(super) fn warm_up(&mut self, side: u32) -> Result<(), BackendError> {
+        let side = side.next_multiple_of(self.facts.size_multiple);
+        let grey = vec![128; (side as usize).pow(2) * 3];
+        let job = Job {
+            picture: Picture::new(side, side, grey).expect("a square picture of that length"),
+            prompt: String::new(),
+            strength: 0.5,
+            steps: 1,
+            guidance_scale: 8.0,
+            seeds: vec![0],
+            posterior: Posterior::Sample,
+            start_by: None,
+        };
+        let recipe = Recipe::new(job, &self.facts, &self.schedule, 1).expect("one step of a fitting picture fits");
+        // The cache may hold what the backend has lost in a panic.
+        self.texts.clear();
+        let text = self.embed(&[&recipe.prompt])?.remove(0);
+        let mut row = Row::new(&recipe, 0, text, &self.facts);
+        self.encode(&mut [&mut row])?;
+        self.step(&mut [&mut row])?;
+        self.decode(&[&row])?;
+        self.trust = Trust::Sound;
+        Ok(())
+    }
+
+    /// Embeds prompts, one result each. Known prompts cost nothing, and equal ones are embedded once.
+    pub(super) fn embed(&mut self, prompts: &[&str]) -> Result<Vec<TextRow>, BackendError> {
+        let tokens: Vec<TokenIds> = prompts.iter().map(|prompt| self.tokenizer.encode(prompt)).collect();
+        // Held here, so that a batch of more prompts than the cache has places keeps all of its own.
+        let mut known: HashMap<&TokenIds, TextRow> = HashMap::new();
+        let mut missing: Vec<&TokenIds> = Vec::new();
+        for ids in &tokens {
+            if let Some(text) = self.texts.get(ids) {
+                known.insert(ids, text.clone());
+            } else if !missing.contains(&ids) {
+                missing.push(ids);
+            }
+        }
+        for chunk in missing.chunks(self.facts.max_batch.max(1)) {
+            let texts = guard(&mut self.trust, || counted(self.backend.embed(chunk)?, chunk.len()))?;
+            for (ids, text) in chunk.iter().zip(texts) {
+                self.texts.put((*ids).clone(), text.clone());
+                known.insert(ids, text);
+            }
+        }
+        Ok(tokens.iter().map(|ids| known[ids].clone()).collect())
+    }
+
+    /// Encodes rows of one size and noises them for their first timestep.
+    pub(super) fn encode(&mut self, rows: &mut [&mut Row]) -> Result<(), BackendError> {
+        for row in &mut *rows {
+            row.draw_for_encode();
+        }
+        let inputs: Vec<EncodeRow<'_>> = rows
+            .iter()
+            .map(|row| {
+                let first = row.timestep().expect("a row has at least one step");
+                let mix = self.schedule.mix(first);
+                row.encoding(mix.clean as f32, mix.noise as f32)
+            })
+            .collect();
+        let latents = guard(&mut self.trust, || counted(self.backend.encode(&inputs)?, inputs.len()))?;
+        for (row, latents) in rows.iter_mut().zip(latents) {
+            row.encoded(latents);
+        }
+        Ok(())
+    }
+
+    /// Takes the next step of every row, wherever each has come to.
+    pub(super) fn step(&mut self, rows: &mut [&mut Row]) -> Result<(), BackendError> {
+        for row in &mut *rows {
+            row.draw_for_step();
+        }
+        let mut inputs: Vec<StepRow<'_>> = rows.iter_mut().filter_map(|row| row.stepping()).collect();
+        guard(&mut self.trust, || self.backend.step(&mut inputs))?;
+        for row in rows {
+            row.stepped();
+        }
+        Ok(())
+    }
+
+    /// Decodes rows whose steps are all taken.
+    pub(super) fn decode(&mut self, rows: &[&Row]) -> Result<Vec<Picture>, BackendError> {
+        let latents: Vec<&Latents> = rows.iter().filter_map(|row| row.finished()).collect();
+        guard(&mut self.trust, || counted(self.backend.decode(&latents)?, rows.len()))
+    }
+}
+
+/// Runs a call of the backend; a panic becomes an error and costs the backend its trust.
+fn guard<T>(trust: &mut Trust, call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    // Whatever the call left half done is not looked at again: its rows fail, and the backend has to pass a warm-up.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        *trust = Trust::Suspect;
+        Err(BackendError::Panicked { what: panic_message(payload.as_ref()) })
+    })
+}
+
+fn counted<T>(results: Vec<T>, want: usize) -> Result<Vec<T>, BackendError> {
+    let got = results.len();
+    if got == want { Ok(results) } else { Err(BackendError::Count { got, want }) }
+}
+
+/// The text of a panic, as far as it has one.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,73 @@
+//! The input picture of a run: found, decoded, fitted to the model.
+
+use super::fetch::{Fetcher, shown};
+use super::pictures::{
+    PicturePool, PictureSettings, PictureText, Sizes, decode, plan_sizes, read_picture_text, resize,
+};
+use super::problem::PictureName;
+use super::storage::Storage;
+use super::{HostError, pictures};
+use crate::engine::Picture;
+use crate::wire::{ImageSource, PublicOrigin};
+
+/// What loading needs.
+#[derive(Clone, Copy)]
+pub(super) struct Loader<'a> {
+    pub(super) settings: &'a PictureSettings,
+    pub(super) pool: &'a PicturePool,
+    pub(super) fetcher: &'a Fetcher,
+    pub(super) storage: &'a Storage,
+    /// Origins whose files are read from the store, without a network.
+    pub(super) origins: &'a [&'a PublicOrigin],
+}
+
+/// A picture that the model can take.
+#[derive(Debug, Clone)]
+pub(super) struct Loaded {
+    pub(super) picture: Picture,
+    pub(super) sizes: Sizes,
+}
+
+impl Loader<'_> {
+    /// Loads `source` and scales it to a size whose sides are multiples of `multiple`.
+    pub(super) async fn load(&self, source: ImageSource, multiple: u32) -> Result<Loaded, HostError> {
+        let field = source.field();
+        let (bytes, shown) = match source {
+            ImageSource::Bytes(bytes) => (Encoded::File(bytes), "image_bytes".to_owned()),
+            ImageSource::Url(text) => {
+                let shown = shown(&text);
+                (self.find(text, &PictureName { field, shown: shown.clone() }).await?, shown)
+            }
+        };
+        let settings = self.settings.clone();
+        let work = move || -> Result<Loaded, pictures::PictureError> {
+            let picture = match bytes {
+                Encoded::File(bytes) => decode(&bytes, &settings)?,
+                Encoded::Text(text) => match read_picture_text(&text, settings.max_input_bytes.get())? {
+                    PictureText::Inline(bytes) => decode(&bytes, &settings)?,
+                    PictureText::Url => return Err(pictures::PictureError::NoUri),
+                },
+            };
+            let sizes = plan_sizes((picture.width(), picture.height()), multiple, &settings);
+            Ok(Loaded { picture: resize(picture, sizes.working), sizes })
+        };
+        self.pool.run(work).await?.map_err(|cause| HostError::Picture { name: PictureName { field, shown }, cause })
+    }
+
+    async fn find(&self, text: String, name: &PictureName) -> Result<Encoded, HostError> {
+        if !pictures::is_remote(&text) {
+            return Ok(Encoded::Text(text));
+        }
+        if let Some(id) = Storage::own_file(&text, self.origins) {
+            let bytes = self.storage.read(id).ok_or_else(|| HostError::Gone { name: name.clone() })?;
+            return Ok(Encoded::File(bytes));
+        }
+        let fetched = self.fetcher.fetch(&text).await;
+        fetched.map(Encoded::File).map_err(|cause| HostError::Fetch { name: name.clone(), cause })
+    }
+}
+
+enum Encoded {
+    File(bytes::Bytes),
+    Text(String),
+}

@@ -1,0 +1,109 @@
+//! A synchronous run (protocol spec 3): input, picture, engine, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use super::answer::{Delivery, Place, json};
+use super::deadline::start_by;
+use super::input::read_input;
+use super::load::Loader;
+use super::{Host, HostError};
+use crate::engine::{EngineError, EngineState, Job, ModelFacts};
+use crate::wire::{Body, LcmOutput, PublicOrigin, RunTimings, Seed};
+
+/// A run's answer, and how long it waited for the device.
+pub(super) struct Ran {
+    pub(super) response: Response<Body>,
+    pub(super) waited: Duration,
+}
+
+impl Host {
+    /// Runs an app and waits for its output. Dropping the future cancels the job at its next step.
+    pub(super) async fn run(&self, request: Request<Body>) -> Result<Ran, HostError> {
+        let arrived = Instant::now();
+        let busy = |_| HostError::Busy { limit: self.settings.runs_at_once.get() };
+        let _slot = self.runs.try_acquire().map_err(busy)?;
+        let start_by = start_by(request.headers(), arrived)?;
+        let headers = request.headers().clone();
+        let origin = self.origin(&request);
+        let input = read_input(request, self.settings.max_body_bytes.get()).await?;
+        let facts = self.facts()?;
+
+        let preparing = Instant::now();
+        let origins: Vec<&PublicOrigin> = origin.iter().chain(&self.public).collect();
+        let loader = Loader {
+            settings: &self.settings.pictures,
+            pool: &self.pool,
+            fetcher: &self.fetcher,
+            storage: &self.storage,
+            origins: &origins,
+        };
+        let loaded = before(start_by, loader.load(input.image, facts.size_multiple)).await??;
+        let decode = preparing.elapsed();
+
+        let seed = input.seed.unwrap_or_else(|| Seed::from(u64::from(rand::random::<u32>())));
+        let seeds = (0..u64::from(input.num_images)).map(|row| seed.bits().wrapping_add(row)).collect();
+        let done = self
+            .engine
+            .submit(Job {
+                picture: loaded.picture,
+                prompt: input.prompt,
+                strength: input.strength,
+                steps: input.num_inference_steps,
+                guidance_scale: input.guidance_scale,
+                seeds,
+                posterior: self.posterior,
+                start_by: start_by.map(Instant::into_std),
+            })?
+            .await?;
+
+        let encoding = Instant::now();
+        let place = match (input.sync_mode, &origin) {
+            (true, _) => Place::Inline,
+            (false, Some(origin)) => Place::Stored { storage: &self.storage, origin, headers: &headers },
+            (false, None) => return Err(HostError::NoOrigin),
+        };
+        let pictures = &self.settings.pictures;
+        let format = input.format.unwrap_or(pictures.format);
+        let delivery = Delivery { settings: pictures, pool: &self.pool, size: loaded.sizes.output, format, place };
+        let images = delivery.deliver(done.pictures).await?;
+        let flags = vec![false; images.len()];
+        let waited = done.timings.queued;
+        let output = LcmOutput {
+            images,
+            timings: RunTimings {
+                inference: done.timings.inference().as_secs_f64(),
+                decode: decode.as_secs_f64(),
+                queue: waited.as_secs_f64(),
+                encode: encoding.elapsed().as_secs_f64(),
+                total: arrived.elapsed().as_secs_f64(),
+            },
+            seed: seed.shown().clone(),
+            num_inference_steps: input.num_inference_steps,
+            request_id: input.request_id,
+            nsfw_content_detected: flags.clone(),
+            has_nsfw_concepts: flags,
+        };
+        Ok(Ran { response: json(&output), waited })
+    }
+
+    /// What the model is, or why there is none.
+    fn facts(&self) -> Result<Arc<ModelFacts>, EngineError> {
+        match &*self.engine.state().borrow() {
+            EngineState::Failed(cause) => Err(EngineError::Failed { cause: Arc::clone(cause) }),
+            EngineState::Stopped => Err(EngineError::Closed),
+            EngineState::Loading { .. } | EngineState::Ready => self.engine.facts().ok_or(EngineError::Loading),
+        }
+    }
+}
+
+/// Waits for `work`, but no longer than until `deadline`.
+async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, EngineError> {
+    match deadline {
+        None => Ok(work.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_elapsed| EngineError::StartTimeout),
+    }
+}

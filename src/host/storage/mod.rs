@@ -1,0 +1,103 @@
+//! Uploads and downloads (protocol spec 8): upload URLs, the bytes they take, and the files that come of them.
+
+mod error;
+mod files;
+mod initiate;
+mod lifetime;
+mod settings;
+mod upload_token;
+
+pub use error::StorageError;
+pub use files::{FILES_PATH, FilesService};
+pub use settings::StorageSettings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+
+use super::store::{Blob, BlobId, BlobStore, StoreTooSmall};
+use crate::wire::PublicOrigin;
+use upload_token::UploadTokens;
+
+/// Upload URLs that are remembered as used. Older ones have expired long before so many were handed out.
+const REMEMBERED_UPLOADS: u64 = 100_000;
+
+/// Everything about stored files. Cheap to clone; clones share the files.
+#[derive(Clone)]
+pub struct Storage {
+    settings: Arc<StorageSettings>,
+    files: BlobStore,
+    tokens: Arc<UploadTokens>,
+    used: Cache<BlobId, ()>,
+    /// Memory that uploads under way may fill, in KiB.
+    arriving: Arc<Semaphore>,
+}
+
+impl Storage {
+    /// An empty store. Upload URLs of an earlier start are void: the key that signs them is new.
+    #[must_use]
+    pub fn new(settings: StorageSettings) -> Self {
+        let kib = usize::try_from(settings.uploading_bytes.get() / 1024).unwrap_or(usize::MAX);
+        let used = Cache::builder()
+            .max_capacity(REMEMBERED_UPLOADS)
+            .time_to_live(Duration::from_secs(settings.upload_url_valid_s.get()))
+            .build();
+        Self {
+            files: BlobStore::new(settings.max_bytes.get()),
+            tokens: Arc::new(UploadTokens::new()),
+            used,
+            arriving: Arc::new(Semaphore::new(kib.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)))),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// The file that a URL names, where it is one of this gate's: of any of `origins`, with an id.
+    #[must_use]
+    pub fn own_file(url: &str, origins: &[&PublicOrigin]) -> Option<BlobId> {
+        let url = url.trim();
+        origins.iter().find_map(|origin| {
+            let (start, rest) = url.split_at_checked(origin.0.len())?;
+            let path = start.eq_ignore_ascii_case(&origin.0).then(|| rest.strip_prefix(FILES_PATH))??;
+            files::id_of(path.split(['?', '#']).next()?)
+        })
+    }
+
+    /// The bytes of a stored file.
+    #[must_use]
+    pub fn read(&self, id: BlobId) -> Option<Bytes> {
+        self.files.get(id).map(|blob| blob.bytes.clone())
+    }
+
+    /// Keeps a result and gives its name below the files path, `0123….jpeg`.
+    ///
+    /// - `headers`: of the request; a lifecycle preference may shorten the file's life.
+    ///
+    /// # Errors
+    /// [`StoreTooSmall`] for a file that can never fit.
+    pub fn keep_result(
+        &self,
+        bytes: Bytes,
+        content_type: &'static str,
+        headers: &HeaderMap,
+    ) -> Result<String, StoreTooSmall> {
+        let life = lifetime::wanted(headers, &self.settings);
+        let id = self.files.keep(Blob::new(bytes, HeaderValue::from_static(content_type), life))?;
+        Ok(files::file_name(id, content_type))
+    }
+
+    /// The absolute URL of a name below the files path.
+    #[must_use]
+    pub fn url_of(name: &str, origin: &PublicOrigin) -> String {
+        format!("{}{FILES_PATH}{name}", origin.0)
+    }
+
+    /// The service for everything below [`FILES_PATH`].
+    #[must_use]
+    pub fn files(&self) -> FilesService {
+        FilesService::new(self.clone())
+    }
+}

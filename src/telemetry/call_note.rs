@@ -1,0 +1,16 @@
+//! What the request log should know about an answer.
+
+use std::time::Duration;
+
+/// What the request log should know about an answer. Whoever answers puts it into the response's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallNote {
+    /// The endpoint that was called, where the call had one.
+    pub endpoint: Option<String>,
+    /// The kind of call: `run`, `submit`, ….
+    pub kind: &'static str,
+    /// Who answered: `engine`, `upstream` or `gate`.
+    pub route: &'static str,
+    /// Time spent waiting for a turn.
+    pub waited: Duration,
+}

@@ -1,0 +1,115 @@
+//! The commands, as a shell sees them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn falgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_falgate"));
+    command.args(arguments).env_clear();
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code(), text(&stdout), text(&stderr))
+}
+
+fn file_with(folder: &Path, content: &str) -> String {
+    let path = folder.join("falgate.toml");
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let (code, said, _) = run(&mut falgate(&["--version"]));
+    assert_eq!((code, said.trim()), (Some(0), concat!("falgate ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn help_shows_commands_examples_and_exit_codes() {
+    let (code, said, _) = run(&mut falgate(&["--help"]));
+    assert_eq!(code, Some(0));
+    for part in ["serve", "check", "model", "falgate serve --config", "Exit codes", "78"] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    for arguments in [&["dance"][..], &["serve", "--listen", "nowhere"], &["check", "--config"], &[]] {
+        let (code, said, complained) = run(&mut falgate(arguments));
+        assert_eq!((code, said.as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(complained.to_lowercase().contains("help"), "{arguments:?}: {complained}");
+    }
+}
+
+#[test]
+fn check_passes_a_good_file_and_the_built_in_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path(), "telemetry.level = \"warn\"");
+    for (arguments, name) in [(&["check", "--config", &file][..], file.as_str()), (&["check"], "built-in values")] {
+        let (code, said, complained) = run(&mut falgate(arguments));
+        assert_eq!((code, said.trim(), complained.as_str()), (Some(0), &*format!("{name}: no fault found"), ""));
+    }
+}
+
+#[test]
+fn check_names_all_faults_and_exits_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path(), "odd = 1\n[telemetry]\nlevel = \"loud\"\n");
+    let (code, said, complained) = run(falgate(&["check", "-c", &file]).env("FALGATE__TELEMETRY__SHAPE", "round"));
+    assert_eq!((code, said.as_str()), (Some(78), ""));
+    assert!(complained.starts_with("falgate: 3 faults in the configuration\n"), "{complained}");
+    for part in ["\n  odd: ", "\n  telemetry.level: ", "\n  telemetry.shape: ", "(set by FALGATE__TELEMETRY__SHAPE)"] {
+        assert!(complained.contains(part), "{part}: {complained}");
+    }
+}
+
+#[test]
+fn the_file_may_be_named_by_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path(), "odd = 1");
+    let (code, _, complained) = run(falgate(&["check"]).env("FALGATE_CONFIG", &file));
+    assert_eq!(code, Some(78), "{complained}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_sentence() {
+    let (code, _, complained) = run(&mut falgate(&["serve", "--config", "no/such.toml"]));
+    assert_eq!(code, Some(78));
+    assert!(
+        complained.starts_with("falgate: cannot read the configuration no/such.toml: No such file"),
+        "{complained}"
+    );
+}
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny-lcm-onnx");
+
+#[test]
+fn inspect_says_what_is_missing_and_exits_with_69() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let (code, said, complained) = run(&mut falgate(&["model", "inspect", path]));
+    assert_eq!(code, Some(69), "{complained}");
+    assert!(said.contains("missing") && said.contains("unet/model.onnx"), "{said}");
+    assert!(complained.contains("cannot be served"), "{complained}");
+}
+
+#[test]
+fn inspect_writes_json_too() {
+    // A library that is not there: the folder is read all the same.
+    let arguments = ["model", "inspect", TINY, "--json", "--library", "no/such/library.so"];
+    let (code, said, _) = run(&mut falgate(&arguments));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(69));
+    assert_eq!(
+        (&report["serves"], &report["missing"], &report["tokenizer"]),
+        (&false.into(), &serde_json::json!([]), &true.into())
+    );
+    assert!(report["problems"][0].as_str().unwrap().contains("no/such/library.so"), "{report}");
+}
