@@ -41,22 +41,54 @@ async fn answers(cases: &[(&str, &str, &str)]) {
 #[tokio::test]
 async fn every_doubt_about_the_length_of_a_body_is_refused() {
     answers(&[
-        ("CL+TE", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG", "content-length beside transfer-encoding"),
-        ("TE+CL", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\nG", "content-length beside transfer-encoding"),
-        ("two CL that differ", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!", LENGTH),
-        ("two CL that agree", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello", LENGTH),
+        (
+            "CL+TE",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG",
+            "content-length beside transfer-encoding",
+        ),
+        (
+            "TE+CL",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n0\r\n\r\nG",
+            "content-length beside transfer-encoding",
+        ),
+        (
+            "two CL that differ",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+            LENGTH,
+        ),
+        (
+            "two CL that agree",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
+            LENGTH,
+        ),
         ("CL list", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5, 5\r\n\r\nhello", LENGTH),
         ("CL +0", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +0\r\n\r\n", LENGTH),
         ("CL -1", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", LENGTH),
         ("CL hex", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0x5\r\n\r\nhello", LENGTH),
         ("CL empty", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length:\r\n\r\n", LENGTH),
         ("CL beyond u64", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 18446744073709551617\r\n\r\n", LENGTH),
-        ("TE chunked twice in a list", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n", CODING),
-        ("TE chunked in two fields", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", CODING),
+        (
+            "TE chunked twice in a list",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            CODING,
+        ),
+        (
+            "TE chunked in two fields",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            CODING,
+        ),
         ("TE list", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", CODING),
         ("TE identity", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: identity\r\n\r\n", CODING),
-        ("TE with a parameter", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked;q=1\r\n\r\n0\r\n\r\n", CODING),
-        ("TE with a vertical tab", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "field value holds a control byte"),
+        (
+            "TE with a parameter",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+            CODING,
+        ),
+        (
+            "TE with a vertical tab",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+            "field value holds a control byte",
+        ),
         ("HTTP/1.0 with TE", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", CODING),
     ])
     .await;
@@ -184,7 +216,9 @@ async fn bytes_behind_a_refused_handshake_are_read_as_a_request_and_never_before
         .await;
     assert!(answer.contains("GET /no ") && answer.contains("GET /next "), "{answer}");
     let smuggled = gate
-        .probe("GET /no HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nTRACE / HTTP/1.1\r\n\r\n")
+        .probe(
+            "GET /no HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nTRACE / HTTP/1.1\r\n\r\n",
+        )
         .await;
     assert!(smuggled.contains("GET /no ") && smuggled.contains("HTTP/1.1 405 "), "{smuggled}");
 }
@@ -239,7 +273,9 @@ async fn sound_chunks_and_pipelined_requests_pass() {
              POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nokGET /c HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
         )
         .await;
-    for part in ["POST /a [host transfer-encoding] hello!", "POST /b [content-length host] ok", "GET /c [connection host] "] {
+    for part in
+        ["POST /a [host transfer-encoding] hello!", "POST /b [content-length host] ok", "GET /c [connection host] "]
+    {
         assert!(answer.contains(part), "{part}: {answer}");
     }
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3);
@@ -268,7 +304,8 @@ async fn underscore_twins_do_not_come_through() {
 #[tokio::test]
 async fn a_client_that_plays_the_edge_is_refused() {
     let gate = Gate::start(LimitSettings::default());
-    let answer = gate.probe("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-falgate-malformed: nonsense\r\n\r\n").await;
+    let answer =
+        gate.probe("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-falgate-malformed: nonsense\r\n\r\n").await;
     assert_eq!(dateless(&answer), bad("request is malformed"));
 }
 

@@ -107,9 +107,8 @@ impl Gate {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = server.clone();
-        let ended = tokio::spawn(async move {
-            serving.serve(listener, service, async move { drop(stopped.await) }).await
-        });
+        let ended =
+            tokio::spawn(async move { serving.serve(listener, service, async move { drop(stopped.await) }).await });
         Self { address, server, stop, ended }
     }
 

@@ -53,6 +53,7 @@ where
         if is_http2 && let Err(fault) = request::check_http2(&mut parts, &self.limits) {
             parts.extensions.insert(fault);
         }
+        request::mark_secrets(&mut parts.headers);
         parts.extensions.insert(PeerAddr(self.peer));
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
         let request = Request::from_parts(parts, Body::from(body));
