@@ -13,6 +13,10 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_framing;
+#[cfg(test)]
+mod edge_probe;
+#[cfg(test)]
 mod engine_admission;
 #[cfg(test)]
 mod engine_batches;
