@@ -1,7 +1,9 @@
 //! The input picture of a run: found, decoded, fitted to the model.
 
 use super::fetch::{Fetcher, shown};
-use super::pictures::{PicturePool, PictureSettings, PictureText, Sizes, decode, plan_sizes, read_picture_text, resize};
+use super::pictures::{
+    PicturePool, PictureSettings, PictureText, Sizes, decode, plan_sizes, read_picture_text, resize,
+};
 use super::problem::PictureName;
 use super::storage::Storage;
 use super::{HostError, pictures};

@@ -157,24 +157,28 @@ impl ToProblem for EngineError {
             Self::Closed => unavailable("the engine is shutting down, try again", FULL_WAIT),
             Self::Loading => unavailable("the model is still loading, try again", LOADING_WAIT),
             // For good: a status that clients repeat would only be asked for again.
-            Self::Failed { .. } => {
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model cannot be served")
-                    .with_error_type("runner_server_error")
-                    .with_header(NEEDS_RETRY, HeaderValue::from_static("false"))
-            }
+            Self::Failed { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model cannot be served")
+                .with_error_type("runner_server_error")
+                .with_header(NEEDS_RETRY, HeaderValue::from_static("false")),
             Self::Unfit { what } => {
-                let fault = FieldError { loc: vec!["body".into()], msg: what.clone(), kind: "value_error", input: None, ctx: None };
+                let fault = FieldError {
+                    loc: vec!["body".into()],
+                    msg: what.clone(),
+                    kind: "value_error",
+                    input: None,
+                    ctx: None,
+                };
                 Problem::invalid(vec![fault])
             }
             Self::Backend { cause, .. } => match **cause {
-                BackendError::OutOfMemory => {
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "GPU error")
-                        .with_error_type("runner_server_error")
-                        .with_header(NEEDS_RETRY, HeaderValue::from_static("true"))
-                }
+                BackendError::OutOfMemory => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "GPU error")
+                    .with_error_type("runner_server_error")
+                    .with_header(NEEDS_RETRY, HeaderValue::from_static("true")),
                 BackendError::Run { .. }
                 | BackendError::NotFinite { .. }
                 | BackendError::Shape { .. }
+                | BackendError::Panicked { .. }
+                | BackendError::Count { .. }
                 | BackendError::Foreign => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS)
                     .with_error_type("runner_server_error")
                     .with_header(NEEDS_RETRY, HeaderValue::from_static("false")),

@@ -1,1 +1,4 @@
 //! Integration tests.
+
+mod host_desk;
+mod host_run;

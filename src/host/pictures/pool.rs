@@ -67,11 +67,12 @@ impl PicturePool {
         T: Send + 'static,
     {
         let place = self.places.take()?;
-        Ok(self.run_unrefused(move || {
-            let _held = place;
-            work()
-        })
-        .await)
+        Ok(self
+            .run_unrefused(move || {
+                let _held = place;
+                work()
+            })
+            .await)
     }
 
     /// Runs `work` on a worker, however many wait: for results that cost device time and must not be lost to a refusal.
