@@ -55,11 +55,11 @@ async fn bad_json_has_a_clear_answer() {
         ("a file form", "multipart/form-data; boundary=x", b"--x", (415, "-", "application/json")),
     ];
     for (name, content_type, body, want) in rows {
-        let mut request = call(HostClass::Run, Method::POST, APP, body.to_vec());
+        let mut request = call(HostClass::Run, &Method::POST, APP, body.to_vec());
         request.headers_mut().insert("content-type", content_type.parse().unwrap());
         check(name, &desk.send(request).await, want);
     }
-    let mut untyped = call(HostClass::Run, Method::POST, APP, input().to_string());
+    let mut untyped = call(HostClass::Run, &Method::POST, APP, input().to_string());
     untyped.headers_mut().remove("content-type");
     assert_eq!(desk.send(untyped).await.status, 200, "no announced type counts as JSON");
 }

@@ -91,7 +91,7 @@ impl Desk {
     }
 
     pub(crate) async fn run(&self, input: &Value) -> Answer {
-        self.send(call(HostClass::Run, Method::POST, APP, input.to_string())).await
+        self.send(call(HostClass::Run, &Method::POST, APP, input.to_string())).await
     }
 
     pub(crate) async fn file(&self, method: Method, url: &str, body: impl Into<Body>) -> Answer {
@@ -101,27 +101,22 @@ impl Desk {
     }
 
     pub(crate) async fn initiate(&self, body: &Value) -> Answer {
-        self.send(call(HostClass::Rest, Method::POST, "/storage/upload/initiate", body.to_string())).await
+        self.send(call(HostClass::Rest, &Method::POST, "/storage/upload/initiate", body.to_string())).await
     }
 }
 
 /// A plain call as the gate hands it on: admitted, with its public origin.
-pub(crate) fn call(class: HostClass, method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
-    call_at(class, None, method, path, body)
+pub(crate) fn call(class: HostClass, method: &Method, path: &str, body: impl Into<Body>) -> Request<Body> {
+    let plain = PlainPath { class, legacy_label: None, method, path_and_query: path, door: Door::Http };
+    admitted(&plain, body.into())
 }
 
-pub(crate) fn call_at(
-    class: HostClass,
-    legacy_label: Option<&str>,
-    method: Method,
-    path: &str,
-    body: impl Into<Body>,
-) -> Request<Body> {
+/// A call as it comes at any door.
+pub(crate) fn admitted(plain: &PlainPath<'_>, body: Body) -> Request<Body> {
     let endpoints = vec![EndpointPattern::parse("**").unwrap()];
     let settings = TargetSettings { endpoints, tokens: true, storage: true, webhooks: true };
-    let plain = PlainPath { class, legacy_label, method: &method, path_and_query: path, door: Door::Http };
-    let target = AllowedTargets::new(settings).admit_path(&plain).unwrap();
-    let mut request = Request::builder().method(method).uri(path).body(body.into()).unwrap();
+    let target = AllowedTargets::new(settings).admit_path(plain).unwrap();
+    let mut request = Request::builder().method(plain.method).uri(plain.path_and_query).body(body).unwrap();
     if *request.method() != Method::GET {
         request.headers_mut().insert("content-type", "application/json".parse().unwrap());
     }
@@ -191,9 +186,8 @@ pub(crate) fn input() -> Value {
 pub(crate) fn input_with(changes: Value) -> Value {
     let mut input = input();
     let fields = input.as_object_mut().unwrap();
-    for (name, value) in changes.as_object().unwrap().clone() {
-        fields.insert(name, value);
-    }
+    let Value::Object(changes) = changes else { panic!("changes are an object") };
+    fields.extend(changes);
     input
 }
 

@@ -4,12 +4,12 @@ use std::num::NonZeroUsize;
 
 use falgate::engine::{Engine, EngineSettings, FakeFault, FakePart, Job, OpenError, Picture, Posterior};
 use falgate::host::{HostService, HostSettings};
-use falgate::wire::HostClass;
+use falgate::wire::{Door, HostClass, PlainPath};
 use http::{Method, Request};
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use crate::host_desk::{APP, Answer, Desk, ORIGIN, call, call_at, data_uri, first_picture, input, input_with, png};
+use crate::host_desk::{APP, Answer, Desk, ORIGIN, admitted, call, data_uri, first_picture, input, input_with, png};
 
 fn a_job() -> Job {
     Job {
@@ -51,11 +51,17 @@ async fn case_21_22_23_every_spelling_of_the_app_is_answered() {
     let want = desk.run(&input()).await.json()["images"].clone();
     for path in ["/110602490-lcm-sd15-i2i", "/110602490/lcm-sd15-i2i", "/fal-ai/lcm-sd15-i2i/", "/fal-ai/lcm-sd15-i2i"]
     {
-        let answer = desk.send(call(HostClass::Run, Method::POST, path, input().to_string())).await;
+        let answer = desk.send(call(HostClass::Run, &Method::POST, path, input().to_string())).await;
         assert_eq!(answer.json()["images"], want, "{path}");
     }
-    let legacy = call_at(HostClass::Run, Some("110602490-lcm-sd15-i2i"), Method::POST, "/", input().to_string());
-    assert_eq!(desk.send(legacy).await.json()["images"], want);
+    let legacy = PlainPath {
+        class: HostClass::Run,
+        legacy_label: Some("110602490-lcm-sd15-i2i"),
+        method: &Method::POST,
+        path_and_query: "/",
+        door: Door::Http,
+    };
+    assert_eq!(desk.send(admitted(&legacy, input().to_string().into())).await.json()["images"], want);
 }
 
 #[tokio::test]
@@ -218,7 +224,7 @@ async fn case_35_a_run_that_cannot_start_in_time_is_a_504_of_the_users_making() 
     let late = tokio::spawn({
         let desk = desk.clone();
         async move {
-            let mut request = call(HostClass::Run, Method::POST, APP, input().to_string());
+            let mut request = call(HostClass::Run, &Method::POST, APP, input().to_string());
             request.headers_mut().insert("x-fal-request-timeout", "0.001".parse().unwrap());
             desk.send(request).await
         }
@@ -239,7 +245,7 @@ async fn case_35_a_run_that_cannot_start_in_time_is_a_504_of_the_users_making() 
 async fn case_35_a_timeout_that_is_no_number_is_refused() {
     let desk = Desk::open().await;
     for (value, status) in [("5.0", 200), ("soon", 400), ("0", 400)] {
-        let mut request = call(HostClass::Run, Method::POST, APP, input().to_string());
+        let mut request = call(HostClass::Run, &Method::POST, APP, input().to_string());
         request.headers_mut().insert("x-fal-request-start-timeout", value.parse().unwrap());
         assert_eq!(desk.send(request).await.status, status, "{value}");
     }
@@ -250,9 +256,9 @@ async fn case_36_a_get_with_query_fields_runs() {
     let desk = Desk::open().await;
     let uri = data_uri("image/png", &png(8, 8)).replace('+', "%2B");
     let path = format!("{APP}?prompt=a+cat&image_url={uri}&seed=42&sync_mode=true&strength=&num_images=undefined");
-    let answer = desk.send(call(HostClass::Run, Method::GET, &path, "")).await;
+    let answer = desk.send(call(HostClass::Run, &Method::GET, &path, "")).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["seed"]), (200, &json!(42)));
-    let empty = desk.send(call(HostClass::Run, Method::GET, APP, "")).await;
+    let empty = desk.send(call(HostClass::Run, &Method::GET, APP, "")).await;
     assert_eq!(empty.json()["detail"][0]["loc"], json!(["query", "prompt"]));
 }
 
@@ -303,7 +309,7 @@ async fn a_loading_engine_is_a_503_and_a_failed_one_a_500() {
     });
     let host = HostService::new(engine.clone(), HostSettings::default()).unwrap();
     let ask = |path: &'static str, method: Method| {
-        let request = call(HostClass::Run, method, path, input().to_string());
+        let request = call(HostClass::Run, &method, path, input().to_string());
         let host = host.clone();
         async move { Answer::read(host.oneshot(request).await.unwrap()).await }
     };
@@ -333,7 +339,7 @@ async fn calls_that_are_not_hosted_say_so() {
         (HostClass::Rest, Method::POST, "/storage/auth/token", 501),
         (HostClass::Run, Method::POST, "/fal-ai/lcm-sd15-i2i/nothing/here", 404),
     ] {
-        let answer = desk.send(call(class, method, path, input().to_string())).await;
+        let answer = desk.send(call(class, &method, path, input().to_string())).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.json()["detail"].is_string(), "{path}");
         assert_eq!(answer.header("content-type"), "application/json");
@@ -344,10 +350,10 @@ async fn calls_that_are_not_hosted_say_so() {
 
 #[tokio::test]
 async fn a_path_below_the_app_is_answered_where_it_is_named() {
-    let mut settings = HostSettings::default();
-    settings.paths = vec![falgate::wire::EndpointPattern::parse("fal-ai/fast-lcm-diffusion/image-to-image").unwrap()];
+    let path = falgate::wire::EndpointPattern::parse("fal-ai/fast-lcm-diffusion/image-to-image").unwrap();
+    let settings = HostSettings { paths: vec![path], ..HostSettings::default() };
     let desk = Desk::with(settings).await;
-    let request = call(HostClass::Run, Method::POST, "/fal-ai/fast-lcm-diffusion/image-to-image", input().to_string());
+    let request = call(HostClass::Run, &Method::POST, "/fal-ai/fast-lcm-diffusion/image-to-image", input().to_string());
     assert_eq!(desk.send(request).await.status, 200);
 }
 

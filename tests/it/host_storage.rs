@@ -35,7 +35,7 @@ async fn case_93_an_announced_upload_gets_two_absolute_urls() {
         "/storage/upload/initiate?storage_type=gcs",
     ] {
         let body = json!({ "content_type": "image/png", "file_name": "1795379910258.png" });
-        let answer = desk.send(call(HostClass::Rest, Method::POST, path, body.to_string())).await;
+        let answer = desk.send(call(HostClass::Rest, &Method::POST, path, body.to_string())).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"));
         let reply = answer.json();
         let file_url = reply["file_url"].as_str().unwrap();
@@ -201,7 +201,7 @@ async fn case_95_an_uploaded_file_is_run_without_a_network() {
 async fn case_99_a_lifecycle_header_shortens_a_files_life() {
     let desk = Desk::open().await;
     let body = json!({ "content_type": "image/png", "file_name": "a.png" }).to_string();
-    let mut request = call(HostClass::Rest, Method::POST, "/storage/upload/initiate", body);
+    let mut request = call(HostClass::Rest, &Method::POST, "/storage/upload/initiate", body);
     let lifecycle = r#"{"expiration_duration_seconds":60}"#;
     request.headers_mut().insert("x-fal-object-lifecycle", lifecycle.parse().unwrap());
     let reply: Value = desk.send(request).await.json();
