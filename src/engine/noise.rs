@@ -106,3 +106,27 @@ fn turn(group: &mut [f32]) {
         *angle = length * sin;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_mt19937() {
+        // The C++ standard states the 10,000th word of the default seed (rand.predef).
+        let mut generator = TorchNoise::new(5489);
+        let words: Vec<u32> = (0..10_000).map(|_| generator.word()).collect();
+        assert_eq!((words[0], words[9_999]), (3_499_211_612, 4_123_659_995));
+    }
+
+    #[test]
+    fn a_tail_is_redrawn_as_the_last_sixteen() {
+        let mut generator = TorchNoise::new(3);
+        let mut uniform: Vec<f32> = (0..36).map(|_| generator.uniform()).collect();
+        let (first, last) = uniform.split_at_mut(20);
+        turn(&mut first[..16]);
+        turn(last);
+        let drawn = TorchNoise::new(3).draw(20);
+        assert_eq!(drawn, [&first[..4], last].concat());
+    }
+}

@@ -48,14 +48,16 @@ impl Answer {
 
     /// Delivers a result.
     pub(super) fn give(self, result: Result<Done, EngineError>) {
-        let mut outcome = result.as_ref().map_or_else(Outcome::from, |_| Outcome::Done);
+        if self.is_unwanted() {
+            return self.drop_unwanted();
+        }
         if let Ok(done) = &result {
             self.metrics.finished(&done.timings);
         }
-        if self.to.send(result).is_err() {
-            outcome = Outcome::Cancelled;
-        }
-        self.metrics.ended(outcome);
+        // Counted first, so that whoever has the result also finds it counted.
+        self.metrics.ended(result.as_ref().map_or_else(Outcome::from, |_| Outcome::Done));
+        // Whoever left in this moment needs no answer.
+        let _ = self.to.send(result);
     }
 
     /// Records that nobody waits any more.

@@ -59,6 +59,15 @@ pub struct EngineSettings {
     pub warm_up_px: NonZeroU32,
 }
 
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {

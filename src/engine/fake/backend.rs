@@ -47,6 +47,7 @@ impl FakeBackend {
     }
 
     /// Logs a call, waits, and goes wrong if it was asked to.
+    #[expect(clippy::panic, reason = "panicking is what FakeFault::Panic asks for")]
     fn enter(&self, part: FakePart, rows: usize, timesteps: Vec<u32>) -> Result<(), BackendError> {
         let fault = self.control.enter(FakeCall { part, rows, timesteps });
         let cost = self.settings.cost(part);
@@ -64,7 +65,7 @@ impl FakeBackend {
             Some(FakeFault::Fail) => Err(BackendError::Run { part, cause: "injected".into() }),
             Some(FakeFault::NotFinite) => Err(BackendError::NotFinite { part }),
             Some(FakeFault::OutOfMemory) => Err(BackendError::OutOfMemory),
-            Some(FakeFault::Panic) => std::panic::panic_any("injected"),
+            Some(FakeFault::Panic) => panic!("injected"),
         }
     }
 

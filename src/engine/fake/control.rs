@@ -7,6 +7,9 @@ use tokio::sync::watch;
 
 use super::{FakeFault, FakePart};
 
+/// Calls that the log keeps: past it, the older half is forgotten.
+const LOG_LIMIT: usize = 65_536;
+
 /// One call that the backend got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeCall {
@@ -20,7 +23,8 @@ pub struct FakeCall {
 
 /// Reads a fake backend's log, holds its calls and makes them fail. Clones control the same backend.
 ///
-/// Calls are counted from the moment of [`FakeControl::clear`], which a test does after the engine's warm-up.
+/// Calls are counted from the moment of [`FakeControl::clear`], which a test does after the engine's warm-up. The log keeps
+/// the last 32,768 calls at least.
 #[derive(Debug, Clone, Default)]
 pub struct FakeControl(Arc<Inner>);
 
@@ -101,7 +105,12 @@ impl FakeControl {
     /// Logs a call, waits while it is held, and says what goes wrong in it.
     pub(super) fn enter(&self, call: FakeCall) -> Option<FakeFault> {
         let part = call.part;
-        self.0.log.send_modify(|log| log.push(call));
+        self.0.log.send_modify(|log| {
+            if log.len() == LOG_LIMIT {
+                log.drain(..LOG_LIMIT / 2);
+            }
+            log.push(call);
+        });
         let mut script = self.script();
         while script.held.get(&part) == Some(&0) {
             script = self.0.bell.wait(script).unwrap_or_else(PoisonError::into_inner);
