@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use falgate::engine::{Engine, EngineSettings, FakeFault, FakePart, Job, OpenError, Picture, Posterior};
 use falgate::host::{HostService, HostSettings};
-use falgate::wire::{Door, HostClass, PlainPath};
+use falgate::wire::{Body, Door, HostClass, PlainPath};
 use http::{Method, Request};
 use serde_json::json;
 use tower::ServiceExt as _;
@@ -213,6 +213,20 @@ async fn case_34_more_runs_than_the_bound_are_refused_before_their_bodies_are_re
     assert_eq!(desk.run(&input()).await.status, 429);
     desk.control.release(FakePart::Encode);
     assert_eq!(first.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn case_34_bodies_never_fill_more_than_their_memory() {
+    let (max_body_bytes, bodies_bytes) = (65_536.try_into().unwrap(), 65_536.try_into().unwrap());
+    let desk = Desk::with(HostSettings { max_body_bytes, bodies_bytes, ..HostSettings::default() }).await;
+    // A body that announces no length may need all that one body may hold.
+    let silent = futures_util::stream::pending::<Result<http_body::Frame<bytes::Bytes>, std::io::Error>>();
+    let body = Body::new(http_body_util::StreamBody::new(silent));
+    let mut slow = Box::pin(desk.send(call(HostClass::Run, &Method::POST, APP, body)));
+    assert!(futures_util::FutureExt::now_or_never(&mut slow).is_none());
+    assert_eq!(desk.run(&input()).await.status, 429);
+    drop(slow);
+    assert_eq!(desk.run(&input()).await.status, 200);
 }
 
 #[tokio::test]
