@@ -31,6 +31,18 @@ mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod host_bad_input;
+#[cfg(test)]
+mod host_desk;
+#[cfg(test)]
+mod host_fetch;
+#[cfg(test)]
+mod host_pictures;
+#[cfg(test)]
+mod host_run;
+#[cfg(test)]
+mod host_storage;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
