@@ -17,6 +17,8 @@ mod edge_framing;
 #[cfg(test)]
 mod edge_probe;
 #[cfg(test)]
+mod embed_examples;
+#[cfg(test)]
 mod engine_admission;
 #[cfg(test)]
 mod engine_batches;
@@ -50,3 +52,21 @@ mod onnx_golden;
 mod onnx_pipeline;
 #[cfg(test)]
 mod onnx_support;
+#[cfg(test)]
+mod proxy_abuse;
+#[cfg(test)]
+mod proxy_canary;
+#[cfg(test)]
+mod proxy_conformance;
+#[cfg(test)]
+mod proxy_policy;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod upstream_faults;
+#[cfg(test)]
+mod upstream_keys;
+#[cfg(test)]
+mod upstream_streams;
+#[cfg(test)]
+mod upstream_tls;
