@@ -2,17 +2,26 @@
 
 pub mod accept;
 mod admin;
+mod assemble;
 mod direct;
 mod health;
+pub mod layers;
+mod optional;
 mod route_table;
 mod routes;
+mod serve;
 mod settings;
+mod stack;
 mod steer;
 
 pub use admin::Admin;
+pub use assemble::{AssembleError, Assembled, Outside, assemble};
 pub use direct::DirectDoor;
 pub use health::{EngineReadiness, Readiness};
+pub use optional::Optional;
 pub use route_table::{Decision, Destination, RouteSettings, RouteTable, Spill};
 pub use routes::Routes;
+pub use serve::{Orders, ServeError, serve};
 pub use settings::{GateSettings, Uploads};
+pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};

@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::route_table::{Destination, RouteTable};
+use crate::telemetry::CallNote;
 use crate::wire::{Body, CollectError, Problem, TargetUrl, collect};
 
 /// Picks, per call, the service that answers.
@@ -59,7 +61,10 @@ where
         };
         let decision = self.table.decide(target.call());
         match (decision.to, decision.spill) {
-            (Destination::Upstream, _) => SteerFuture::Upstream { inner: self.upstream.call(request) },
+            (Destination::Upstream, _) => {
+                let note = upstream_note(target);
+                SteerFuture::Upstream { inner: self.upstream.call(request), note: Some(note) }
+            }
             (Destination::Engine, None) => SteerFuture::Host { inner: self.host.call(request) },
             (Destination::Engine, Some(_)) => {
                 let ready = (self.host.clone(), self.upstream.clone());
@@ -90,7 +95,22 @@ where
     if answer.status() != StatusCode::TOO_MANY_REQUESTS {
         return Ok(answer);
     }
-    upstream.call(Request::from_parts(parts, Body::from(body))).await
+    let note = parts.extensions.get::<TargetUrl>().map(upstream_note);
+    let mut answer = upstream.call(Request::from_parts(parts, Body::from(body))).await?;
+    if let Some(note) = note {
+        answer.extensions_mut().insert(note);
+    }
+    Ok(answer)
+}
+
+fn upstream_note(target: &TargetUrl) -> CallNote {
+    let call = target.call();
+    CallNote {
+        endpoint: call.endpoint.as_ref().map(ToString::to_string),
+        kind: call.kind.as_str(),
+        route: "upstream",
+        waited: Duration::ZERO,
+    }
 }
 
 pin_project! {
@@ -103,7 +123,7 @@ pin_project! {
         /// Answered by the engine.
         Host { #[pin] inner: H },
         /// Answered by the upstream.
-        Upstream { #[pin] inner: U },
+        Upstream { #[pin] inner: U, note: Option<CallNote> },
         /// Asked of the engine first, with the upstream behind it.
         Spilling { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
     }
@@ -123,7 +143,13 @@ where
                 Poll::Ready(Ok(problem.into()))
             }
             Projected::Host { inner } => inner.poll(cx),
-            Projected::Upstream { inner } => inner.poll(cx),
+            Projected::Upstream { inner, note } => {
+                let mut answer = ready!(inner.poll(cx))?;
+                if let Some(note) = note.take() {
+                    answer.extensions_mut().insert(note);
+                }
+                Poll::Ready(Ok(answer))
+            }
             Projected::Spilling { inner } => inner.as_mut().poll(cx),
         }
     }

@@ -3,6 +3,7 @@
 //! Needs nothing; adds [`PeerAddr`](crate::guard::PeerAddr) to each request. The first service must be
 //! [`RefusalLayer`]'s, or sit outside of one: refused requests come as stand-ins that only it knows.
 
+mod connection_metrics;
 mod connections;
 mod deadline;
 pub mod framing;

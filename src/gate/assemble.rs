@@ -1,0 +1,192 @@
+//! Makes one service of the rooms, from a checked configuration.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use prometheus_client::registry::Registry;
+use tower::ServiceBuilder;
+use tower_service::Service;
+
+use super::layers::Origins;
+use super::optional::Optional;
+use super::route_table::RouteTable;
+use super::stack::{Layers, stack, subject};
+use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
+use crate::config::Config;
+use crate::engine::{Engine, EngineState};
+use crate::host::HostService;
+use crate::proxy::FalProxyLayer;
+use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
+use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
+use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, TargetSettings};
+
+const PROXY_PATH: &str = "/api/fal/proxy";
+const OLD_PROXY_PATH: &str = "/api/_fal/proxy";
+
+/// What the configuration alone does not give.
+pub struct Outside<'a> {
+    /// The engine, where the configuration has one.
+    pub engine: Option<Engine>,
+    /// Where request lines go; `None` for nowhere.
+    pub log: Option<LogWriter>,
+    /// Looks up a variable of the process environment that may hold a secret.
+    pub look_up: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// The rooms, put together.
+pub struct Assembled<S> {
+    /// Answers requests. [`EdgeServer`](super::accept::EdgeServer) serves it.
+    pub service: S,
+    /// `/readyz`.
+    pub readiness: Readiness,
+    /// The fal keys, if any were found.
+    pub keys: Option<KeyRing>,
+}
+
+/// Why the rooms could not be put together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssembleError {
+    /// No key, or a bad one, where one is needed.
+    #[error("the fal keys cannot be used")]
+    Key(#[from] KeyError),
+    /// The upstream's settings cannot be used.
+    #[error("the upstream cannot be set up")]
+    Upstream(#[from] crate::upstream::ClientError),
+    /// The host's settings cannot be used.
+    #[error("fetching pictures cannot be set up")]
+    Fetch(#[from] crate::host::FetchSetupError),
+}
+
+/// Puts the rooms together and shows their metrics in `registry`.
+///
+/// # Errors
+/// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
+pub fn assemble(
+    config: &Config,
+    outside: &Outside<'_>,
+    registry: &mut Registry,
+) -> Result<
+    Assembled<
+        impl Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    >,
+    AssembleError,
+> {
+    let keeps_uploads = match config.gate.uploads {
+        Uploads::Auto => outside.engine.is_some(),
+        Uploads::Gate => true,
+        Uploads::Upstream => false,
+    };
+    let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads && outside.engine.is_some()));
+    let keys = open_keys(config, outside)?;
+    let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
+    let files = match &host {
+        Optional::Some(host) => Optional::Some(host.files()),
+        Optional::None(problem) => Optional::None(problem.clone()),
+    };
+    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+
+    let allow = |targets: TargetSettings| {
+        let allowed = AllowedTargets::new(targets).with_hosted(table.hosted().cloned());
+        if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
+    };
+    let allowed = allow(config.proxy.targets.clone());
+    // Whoever comes straight to the gate shows no page's origin and no key of fal's: the owner's bill stays closed to it.
+    let direct_allowed = allow(TargetSettings::default());
+    let proxy = ServiceBuilder::new().layer(FalProxyLayer::new(config.proxy.clone(), allowed.clone())).service(steer);
+    let direct = DirectDoor::new(proxy.clone(), Arc::new(direct_allowed));
+
+    let readiness = readiness(outside.engine.clone());
+    let mut proxy_paths = Vec::new();
+    if config.proxy.enabled {
+        proxy_paths.push(PROXY_PATH.to_owned());
+    }
+    if config.proxy.old_path {
+        proxy_paths.push(OLD_PROXY_PATH.to_owned());
+    }
+    let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
+    let metrics = HttpMetrics::register(registry);
+    let layers = Layers {
+        log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
+        origins: Arc::new(origins(config, outside.engine.is_some())),
+    };
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys })
+}
+
+/// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
+fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, KeyError> {
+    match KeyRing::open(&config.upstream.keys, outside.look_up) {
+        Ok(keys) => Ok(Some(keys)),
+        Err(KeyError::Missing { .. }) if !may_go_upstream(config) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn may_go_upstream(config: &Config) -> bool {
+    let targets = &config.proxy.targets;
+    !targets.endpoints.is_empty()
+        || targets.tokens
+        || targets.storage
+        || config.route.iter().any(|row| row.to == super::Destination::Upstream || row.spill.is_some())
+}
+
+fn upstream(
+    config: &Config,
+    keys: Option<&KeyRing>,
+    registry: &mut Registry,
+) -> Result<
+    Optional<
+        impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + use<>>
+        + Clone
+        + Send
+        + Sync
+        + use<>,
+    >,
+    AssembleError,
+> {
+    let Some(keys) = keys else {
+        let problem =
+            Problem::new(StatusCode::UNAUTHORIZED, "this gate has no fal key and answers only for its own engine");
+        return Ok(Optional::None(problem));
+    };
+    let metrics = UpstreamMetrics::default();
+    metrics.register(registry);
+    let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
+    let key = FalKeyLayer::new(keys.clone()).with_metrics(metrics);
+    Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
+}
+
+fn host(config: &Config, outside: &Outside<'_>) -> Result<Optional<HostService>, AssembleError> {
+    let Some(engine) = &outside.engine else {
+        return Ok(Optional::None(Problem::new(StatusCode::NOT_FOUND, "this gate has no engine and keeps no files")));
+    };
+    let mut host = HostService::new(engine.clone(), config.host.clone())?.with_posterior(config.engine.posterior);
+    if let Some(origin) = &config.gate.public_url {
+        host = host.with_public_origin(PublicOrigin(origin.clone()));
+    }
+    Ok(Optional::Some(host))
+}
+
+fn origins(config: &Config, has_engine: bool) -> Origins {
+    match &config.gate.public_url {
+        _ if !has_engine => Origins::Unused,
+        Some(origin) => Origins::Fixed(PublicOrigin(origin.clone())),
+        None => Origins::FromHost { scheme: if config.gate.tls.is_some() { "https" } else { "http" } },
+    }
+}
+
+fn readiness(engine: Option<Engine>) -> Readiness {
+    let state = engine.map(|engine| engine.state());
+    Readiness::new(move || match state.as_ref().map(|state| state.borrow().clone()) {
+        None | Some(EngineState::Ready) => EngineReadiness::Ready,
+        Some(EngineState::Loading { progress }) => {
+            EngineReadiness::Loading(progress.map_or_else(String::new, |progress| progress.part.into_owned()))
+        }
+        Some(EngineState::Failed(_) | EngineState::Stopped) => EngineReadiness::Failed,
+    })
+}
