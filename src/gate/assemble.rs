@@ -56,7 +56,7 @@ pub enum AssembleError {
     Upstream(#[from] crate::upstream::ClientError),
     /// The host's settings cannot be used.
     #[error("fetching pictures cannot be set up")]
-    Fetch(#[from] crate::host::FetchSetupError),
+    Fetch(#[from] crate::host::fetch::FetchSetupError),
 }
 
 /// Puts the rooms together and shows their metrics in `registry`.
@@ -73,7 +73,8 @@ pub fn assemble(
         + Clone
         + Send
         + Sync
-        + 'static,
+        + 'static
+        + use<>,
     >,
     AssembleError,
 > {
@@ -141,7 +142,7 @@ fn upstream(
     registry: &mut Registry,
 ) -> Result<
     Optional<
-        impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + use<>>
+        impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync

@@ -40,6 +40,7 @@ pub fn stack<S>(
 + Send
 + Sync
 + 'static
++ use<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,

@@ -13,6 +13,12 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_framing;
+#[cfg(test)]
+mod edge_probe;
+#[cfg(test)]
+mod embed_examples;
+#[cfg(test)]
 mod engine_admission;
 #[cfg(test)]
 mod engine_batches;
@@ -27,6 +33,18 @@ mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod host_bad_input;
+#[cfg(test)]
+mod host_desk;
+#[cfg(test)]
+mod host_fetch;
+#[cfg(test)]
+mod host_pictures;
+#[cfg(test)]
+mod host_run;
+#[cfg(test)]
+mod host_storage;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
@@ -34,3 +52,21 @@ mod onnx_golden;
 mod onnx_pipeline;
 #[cfg(test)]
 mod onnx_support;
+#[cfg(test)]
+mod proxy_abuse;
+#[cfg(test)]
+mod proxy_canary;
+#[cfg(test)]
+mod proxy_conformance;
+#[cfg(test)]
+mod proxy_policy;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod upstream_faults;
+#[cfg(test)]
+mod upstream_keys;
+#[cfg(test)]
+mod upstream_streams;
+#[cfg(test)]
+mod upstream_tls;
