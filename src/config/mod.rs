@@ -20,6 +20,7 @@ use toml::Table;
 
 use crate::engine::EngineSettings;
 use crate::gate::{GateSettings, RouteSettings};
+use crate::guard::GuardSettings;
 use crate::host::HostSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::LogSettings;
@@ -31,6 +32,8 @@ use crate::upstream::UpstreamSettings;
 pub struct Config {
     /// Where the gate listens and how it is reached.
     pub gate: GateSettings,
+    /// Who may come in.
+    pub guard: GuardSettings,
     /// The key proxy: where it answers, what may be called through it, and with which inputs.
     pub proxy: ProxySettings,
     /// Calls to fal: with which key, to which address, and for how long.

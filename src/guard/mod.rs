@@ -3,7 +3,9 @@
 mod address;
 mod keys;
 mod origins;
+mod settings;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings};
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
+pub use settings::GuardSettings;
