@@ -45,7 +45,7 @@ async fn one_connection_too_many_of_an_address_is_told_so_and_closed() {
     let held = (hold(&gate).await, hold(&gate).await);
     assert_eq!(
         goodbye(&gate).await,
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 97\r\nretry-after: 1\r\n\
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 102\r\nretry-after: 1\r\n\
          connection: close\r\n\r\n{\"detail\":\"too many connections from this address\",\"message\":\"too many connections from this address\"}"
     );
     drop(held);
