@@ -167,3 +167,13 @@ pub(crate) async fn read_until(socket: &mut (impl AsyncReadExt + Unpin), end: &s
 pub(crate) fn dateless(answer: &str) -> String {
     answer.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect()
 }
+
+/// One connection in memory with the same echo on hyper as it comes.
+pub(crate) fn plain_hyper() -> DuplexStream {
+    let (client, stream) = tokio::io::duplex(64 * 1024);
+    let service =
+        hyper::service::service_fn(|request: Request<hyper::body::Incoming>| Echo.call(request.map(Body::from)));
+    let stream = hyper_util::rt::TokioIo::new(stream);
+    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+    client
+}
