@@ -106,8 +106,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn start(limits: LimitSettings) -> Self {
-        Self::start_server(EdgeServer::new(limits.clone(), DrainSettings::default()), &limits)
+    pub(crate) fn start(limits: &LimitSettings) -> Self {
+        Self::start_server(EdgeServer::new(limits.clone(), DrainSettings::default()), limits)
     }
 
     pub(crate) fn start_server(server: EdgeServer, limits: &LimitSettings) -> Self {
