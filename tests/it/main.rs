@@ -13,6 +13,8 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_agrees;
+#[cfg(test)]
 mod edge_deadlines;
 #[cfg(test)]
 mod edge_framing;
@@ -38,6 +40,10 @@ mod engine_noise;
 mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod guard_keys;
+#[cfg(test)]
+mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]

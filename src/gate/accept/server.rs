@@ -42,6 +42,13 @@ pub struct EdgeServer {
     goodbyes: Arc<Semaphore>,
 }
 
+/// A connection that was taken in.
+struct Client<T> {
+    stream: T,
+    peer: SocketAddr,
+    pass: Pass,
+}
+
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainReport {
@@ -153,13 +160,14 @@ impl EdgeServer {
     {
         let Some(tls) = &self.tls else {
             let http2 = if self.limits.http2_plain { Http2::Maybe } else { Http2::No };
-            return self.speak(stream, peer, pass, service, http2).await;
+            return self.speak(Client { stream, peer, pass }, service, http2).await;
         };
         let handshake = timeout(ms(self.limits.handshake_ms), tls.acceptor().accept(stream));
         // Whoever cannot shake hands, or not in time, is no caller and gets no answer.
         let Ok(Ok(stream)) = handshake.await else { return };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.speak(stream, peer, pass, service, if is_http2 { Http2::Only } else { Http2::No }).await;
+        let http2 = if is_http2 { Http2::Only } else { Http2::No };
+        self.speak(Client { stream, peer, pass }, service, http2).await;
     }
 
     /// Serves one plain connection that somebody else accepted, until it ends.
@@ -172,10 +180,10 @@ impl EdgeServer {
         B::Error: Into<BodyError>,
     {
         let http2 = if self.limits.http2_plain { Http2::Maybe } else { Http2::No };
-        self.speak(stream, peer, pass, service, http2).await;
+        self.speak(Client { stream, peer, pass }, service, http2).await;
     }
 
-    async fn speak<T, S, B>(&self, stream: T, peer: SocketAddr, pass: Pass, service: S, http2: Http2)
+    async fn speak<T, S, B>(&self, client: Client<T>, service: S, http2: Http2)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -183,6 +191,7 @@ impl EdgeServer {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
+        let Client { stream, peer, pass } = client;
         let mut io = GuardedIo::new(stream, &self.limits, pass);
         io.idle_until = Some(Instant::now() + ms(self.limits.head_ms));
         let waiting = http1::wait(&mut io, http2).await;
