@@ -13,7 +13,13 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_deadlines;
+#[cfg(test)]
 mod edge_framing;
+#[cfg(test)]
+mod edge_http2;
+#[cfg(test)]
+mod edge_limits;
 #[cfg(test)]
 mod edge_probe;
 #[cfg(test)]
