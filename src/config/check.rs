@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::{Destination, Uploads};
+use crate::guard::AccessKeys;
 use crate::upstream::{KeyRing, KeySource};
 
 /// Everything that is wrong with settings that could be read.
@@ -18,6 +19,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     routes(&mut faults, config);
     uploads(&mut faults, config);
     keys(&mut faults, config, environment);
+    access_keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
 }
@@ -91,6 +93,31 @@ fn needs_a_key(config: &Config) -> Option<String> {
     switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
 }
 
+/// The access keys of the direct door are there and are keys.
+fn access_keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let settings = &config.guard.keys;
+    let mut judge = |key: &str, text: &str| {
+        if let Err(fault) = AccessKeys::read([text]) {
+            faults.push(Fault::new(key, fault.to_string()));
+        }
+    };
+    if let Some(path) = settings.file.as_deref().filter(|path| environment.sees_disk() && path.exists()) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => judge("guard.keys.file", &text),
+            Err(error) => {
+                faults.push(Fault::new("guard.keys.file", format!("cannot read {}: {error}", path.display())));
+                return;
+            }
+        }
+    }
+    if let Some(name) = &settings.env {
+        match environment.look_up(name) {
+            Some(text) => judge("guard.keys.env", &text),
+            None => faults.push(Fault::new("guard.keys.env", format!("the variable {name} is not set"))),
+        }
+    }
+}
+
 /// Files and folders that are named are there.
 fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
     let mut look = |key: &str, path: Option<&Path>| {
@@ -102,6 +129,7 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
         look("gate.tls.cert_file", Some(&tls.cert_file));
         look("gate.tls.key_file", Some(&tls.key_file));
     }
+    look("guard.keys.file", config.guard.keys.file.as_deref());
     look("host.fetch.ca_file", config.host.fetch.ca_file.as_deref());
     look("upstream.ca_file", config.upstream.ca_file.as_deref());
     for (index, source) in config.upstream.keys.iter().enumerate() {
