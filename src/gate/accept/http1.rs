@@ -63,7 +63,8 @@ where
     let builder = builder(settings);
     let old_at = settings.age().map(|age| Instant::now() + age);
     loop {
-        let Some(quiet) = busy(io, &service, &builder, settings, old_at).await else { return };
+        // Boxed, so that a parked connection does not keep the room for what it does when it is busy.
+        let Some(quiet) = Box::pin(busy(io, &service, &builder, settings, old_at)).await else { return };
         io = quiet;
         io.give_back_buffers();
         io.idle_until = Some(Instant::now() + ms(settings.idle_ms).saturating_sub(ms(settings.park_ms)));
