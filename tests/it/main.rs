@@ -75,6 +75,8 @@ mod proxy_policy;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod telemetry_lines;
+#[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]
 mod upstream_keys;
