@@ -148,7 +148,7 @@ pub fn assemble(
 fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, KeyError> {
     match KeyRing::open(&config.upstream.keys, outside.look_up) {
         Ok(keys) => Ok(Some(keys)),
-        Err(KeyError::Missing { .. }) if !may_go_upstream(config) => Ok(None),
+        Err(KeyError::Missing { .. }) if config.why_a_key_is_needed().is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -174,14 +174,6 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
     }
     let keys = AccessKeys::read(texts.iter().map(String::as_str));
     keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "its lists".to_owned(), cause: cause.into() })
-}
-
-fn may_go_upstream(config: &Config) -> bool {
-    let targets = &config.proxy.targets;
-    !targets.endpoints.is_empty()
-        || targets.tokens
-        || targets.storage
-        || config.route.iter().any(|row| row.to == super::Destination::Upstream || row.spill.is_some())
 }
 
 fn upstream(
