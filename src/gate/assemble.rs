@@ -21,7 +21,7 @@ use crate::host::HostService;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
-use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, TargetSettings};
+use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
 const OLD_PROXY_PATH: &str = "/api/_fal/proxy";
@@ -94,11 +94,10 @@ pub fn assemble(
     AssembleError,
 > {
     let keeps_uploads = match config.gate.uploads {
-        Uploads::Auto => outside.engine.is_some(),
-        Uploads::Gate => true,
+        Uploads::Auto | Uploads::Gate => outside.engine.is_some(),
         Uploads::Upstream => false,
     };
-    let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads && outside.engine.is_some()));
+    let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
     let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
     let files = match &host {
@@ -107,18 +106,19 @@ pub fn assemble(
     };
     let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
 
-    let allow = |targets: TargetSettings| {
-        let allowed = AllowedTargets::new(targets).with_hosted(table.hosted().cloned());
+    let allow = |targets: TargetSettings, spilling: Reach| {
+        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
-    let (access, direct_targets) = match access_keys(config, outside)? {
-        Some(keys) => (AccessKeysLayer::new(keys), config.proxy.targets.clone()),
-        // Whoever comes without a key comes to the engine; the owner's bill stays closed.
-        None => (AccessKeysLayer::open(), TargetSettings::default()),
+    let proxied = allow(config.proxy.targets.clone(), Reach::Fal);
+    let (access, direct_allowed) = match access_keys(config, outside)? {
+        Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
+        // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
+        None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
     };
-    let direct_allowed = Arc::new(allow(direct_targets));
-    let calls = FalProxyLayer::new(config.proxy.clone(), allow(config.proxy.targets.clone())).layer(steer);
+    let direct_allowed = Arc::new(direct_allowed);
+    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
