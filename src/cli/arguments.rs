@@ -17,7 +17,7 @@ Exit codes:
    1  failed while running
    2  the command line is wrong
   69  the model, its library or its device cannot be used
-  78  the configuration is wrong";
+  78  the configuration is wrong, or something that it names cannot be used";
 
 /// A guarded key proxy for fal.ai and a self-hosted real-time image engine.
 #[derive(Debug, Parser)]

@@ -19,6 +19,12 @@ pub(super) enum Failure {
     /// The configuration is wrong.
     #[error("{faults}")]
     Configuration { faults: Faults },
+    /// The configuration is well formed, but something that it names cannot be used.
+    #[error("the gate cannot start")]
+    Unusable {
+        #[source]
+        cause: Box<dyn Error + Send + Sync>,
+    },
     /// The model, its library or its device cannot be used.
     #[error("{what}")]
     Unavailable {
@@ -41,7 +47,7 @@ impl Failure {
         match self {
             Self::Running { .. } => 1,
             Self::Unavailable { .. } => 69,
-            Self::Unreadable { .. } | Self::Configuration { .. } => 78,
+            Self::Unreadable { .. } | Self::Configuration { .. } | Self::Unusable { .. } => 78,
         }
     }
 }

@@ -45,6 +45,9 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
         Err(ServeError::Engine(cause)) => {
             Err(Failure::Unavailable { what: "the engine cannot serve".to_owned(), cause: Some(Box::new(cause)) })
         }
+        Err(error @ (ServeError::Assemble(_) | ServeError::Tls(_))) => {
+            Err(Failure::Unusable { cause: Box::new(error) })
+        }
         Err(error) => Err(Failure::Running { what: "the gate cannot serve", cause: Box::new(error) }),
     }
 }

@@ -128,3 +128,19 @@ fn inspect_shows_what_a_good_model_holds() {
         assert!(said.contains(part), "{part}: {said}");
     }
 }
+
+#[test]
+fn a_certificate_that_is_none_exits_with_78() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["cert.pem", "key.pem"] {
+        std::fs::write(folder.path().join(name), "no pem").unwrap();
+    }
+    let at = folder.path().display();
+    let text = format!(
+        "[gate]\nlisten = \"127.0.0.1:0\"\ntls = {{ cert_file = \"{at}/cert.pem\", key_file = \"{at}/key.pem\" }}\n"
+    );
+    let file = file_with(folder.path(), &text);
+    let (code, _, complained) = run(&mut falgate(&["serve", "--config", &file]));
+    assert_eq!(code, Some(78), "{complained}");
+    assert!(complained.contains("gate.tls"), "{complained}");
+}
