@@ -21,7 +21,8 @@ pub struct GateSettings {
     pub workers: Option<NonZeroUsize>,
     /// Address of the admin listener: `/metrics`, `/healthz`, `/readyz`. Keep it private. Without it there is none.
     pub admin: Option<SocketAddr>,
-    /// Where results and uploads are steered: kept by this gate when it has an engine, or sent to the upstream's storage.
+    /// Who keeps uploads: `auto` is this gate where it has an engine and the upstream otherwise, `gate` needs an engine,
+    /// `upstream` needs `proxy.targets.storage`. Results of the engine are always kept here.
     pub uploads: Uploads,
     /// TLS with this certificate. Without it the gate speaks plain HTTP, for this machine or behind something that ends
     /// TLS.
@@ -39,7 +40,7 @@ pub enum Uploads {
     /// The gate when the engine is enabled, else the upstream.
     #[default]
     Auto,
-    /// The gate.
+    /// The gate; needs an engine.
     Gate,
     /// The upstream; needs `proxy.targets.storage`.
     Upstream,
