@@ -32,7 +32,7 @@ pub struct TargetSettings {
     pub tokens: bool,
     /// Let callers use fal's storage through the proxy.
     pub storage: bool,
-    /// Let callers name a `fal_webhook` that fal will call.
+    /// Let callers name a `fal_webhook` that fal will call, and fetch the keys that sign its calls.
     pub webhooks: bool,
 }
 
@@ -187,6 +187,9 @@ impl AllowedTargets {
             Kind::Initiate if self.hosts_storage => return Ok(Reach::Here),
             Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if !self.settings.storage => {
                 return Err(TargetRefusal::SwitchedOff { what: "uploads" });
+            }
+            Kind::WebhookKeys if !self.settings.webhooks => {
+                return Err(TargetRefusal::SwitchedOff { what: "webhooks" });
             }
             _ => {}
         }
@@ -381,6 +384,8 @@ mod tests {
             let target = format!("https://queue.fal.run/fal-ai/flux?{webhook}");
             assert_eq!(off(&target), TargetRefusal::SwitchedOff { what: "webhooks" }, "{webhook}");
         }
+        let keys = admit(&gate, &Method::GET, "https://rest.fal.ai/.well-known/jwks.json").unwrap_err();
+        assert_eq!(keys, TargetRefusal::SwitchedOff { what: "webhooks" });
         assert!(matches!(off("https://fal.run/fal-ai/flux/dev"), TargetRefusal::Endpoint { .. }));
         assert!(matches!(off("https://rest.fal.ai/billing"), TargetRefusal::UnknownPath { .. }));
     }
