@@ -1,5 +1,7 @@
 //! Every dependency's licence is on the list of `deny.toml`, read from cargo's own metadata without a network.
 
+#![expect(clippy::unwrap_used, reason = "a test program: whatever fails here is a failed test")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! The house rules that no compiler checks: who imports whom, how long a file may be, what never lands in the repository.
 
+#![expect(clippy::unwrap_used, reason = "a test program: whatever fails here is a failed test")]
+
 mod tidy_source;
 
 use std::collections::{BTreeMap, BTreeSet};

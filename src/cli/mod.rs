@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod configuration;
+mod engine;
 mod exit;
 #[cfg(feature = "onnx")]
 mod inspect;

@@ -1,13 +1,19 @@
 //! `falgate serve`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use falgate::config::Environment;
+use falgate::config::{Config, Environment};
+use falgate::gate::{Orders, Outside, ServeError};
+use falgate::telemetry::{LogGuard, LogLevel, LogWriter};
+use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
 
 use super::arguments::Serve;
 use super::exit::Failure;
-use super::{configuration, logging};
+use super::{configuration, engine, logging};
 
 /// Runs the gate until it is told to stop and has drained.
 pub(super) fn run(serve: &Serve, environment: Environment) -> Result<(), Failure> {
@@ -18,9 +24,63 @@ pub(super) fn run(serve: &Serve, environment: Environment) -> Result<(), Failure
     let config = configuration::load(&serve.file, &environment)?;
     forbid_core_dumps()?;
     logging::start(&config.telemetry);
-    let runtime = runtime(config.gate.workers)?;
-    drop((runtime, config, environment));
-    Ok(())
+    let (log, _log_guard) = request_log(&config)?;
+    runtime(config.gate.workers)?.block_on(serve_until_told(&config, &environment, log))
+}
+
+async fn serve_until_told(config: &Config, environment: &Environment, log: Option<LogWriter>) -> Result<(), Failure> {
+    let orders = listen_to_signals()?;
+    let mut registry = Registry::default();
+    if let Some(log) = &log {
+        falgate::telemetry::HttpMetrics::show_log(&mut registry, log.clone());
+    }
+    let engine = engine::start(config, environment, &mut registry)?;
+    let outside = Outside { engine, log, look_up: &|name| environment.look_up(name) };
+    match falgate::gate::serve(config, outside, registry, orders).await {
+        Ok(report) => {
+            let (open, cut, accepted) = (report.open_at_end, report.cut, report.accepted);
+            tracing::info!(accepted, open, cut, "drained");
+            Ok(())
+        }
+        Err(ServeError::Engine(cause)) => {
+            Err(Failure::Unavailable { what: "the engine cannot serve".to_owned(), cause: Some(Box::new(cause)) })
+        }
+        Err(error) => Err(Failure::Running { what: "the gate cannot serve", cause: Box::new(error) }),
+    }
+}
+
+/// SIGTERM and SIGINT stop, SIGHUP reads keys and certificates again.
+fn listen_to_signals() -> Result<Orders, Failure> {
+    let open =
+        |kind| signal(kind).map_err(|cause| Failure::Running { what: "cannot hear signals", cause: cause.into() });
+    let (mut term, mut interrupt, mut hang_up) =
+        (open(SignalKind::terminate())?, open(SignalKind::interrupt())?, open(SignalKind::hangup())?);
+    let (tell, stop) = watch::channel(false);
+    let reload = Arc::new(Notify::new());
+    let orders = Orders { stop, reload: Arc::clone(&reload) };
+    // Lives as long as the process.
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => tell.send_replace(true),
+                _ = interrupt.recv() => tell.send_replace(true),
+                _ = hang_up.recv() => { reload.notify_one(); false }
+            };
+        }
+    });
+    Ok(orders)
+}
+
+/// The request log on standard error, where the level lets it be.
+fn request_log(config: &Config) -> Result<(Option<LogWriter>, Option<LogGuard>), Failure> {
+    match config.telemetry.level {
+        LogLevel::Off | LogLevel::Error | LogLevel::Warn => Ok((None, None)),
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => {
+            let (writer, guard) = LogWriter::start(std::io::stderr())
+                .map_err(|cause| Failure::Running { what: "cannot start the request log", cause: cause.into() })?;
+            Ok((Some(writer), Some(guard)))
+        }
+    }
 }
 
 /// Keeps the process's memory, and the key in it, out of core dumps and away from other processes of the same user.

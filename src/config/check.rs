@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Config, Environment, Fault};
-use crate::gate::Destination;
+use crate::gate::{Destination, Uploads};
 use crate::upstream::{KeyRing, KeySource};
 use crate::wire::EndpointPattern;
 
@@ -11,10 +11,13 @@ use crate::wire::EndpointPattern;
 pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     let mut faults = Vec::new();
     room(&mut faults, "gate", config.gate.faults());
+    room(&mut faults, "guard", config.guard.faults());
     room(&mut faults, "proxy", config.proxy.faults());
     room(&mut faults, "upstream", config.upstream.faults());
     room(&mut faults, "engine", config.engine.faults());
+    room(&mut faults, "host", config.host.faults());
     routes(&mut faults, config);
+    uploads(&mut faults, config);
     keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
@@ -43,6 +46,18 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
     if config.engine.enabled && config.route.iter().all(|row| row.to != Destination::Engine) {
         faults.push(Fault::new("engine.enabled", "is true, but no [[route]] leads to the engine"));
     }
+}
+
+/// Whoever is to keep uploads can keep them.
+fn uploads(faults: &mut Vec<Fault>, config: &Config) {
+    let why = match config.gate.uploads {
+        Uploads::Gate if !config.engine.enabled => {
+            "is `gate`, which keeps files for its engine, but engine.enabled is false"
+        }
+        Uploads::Upstream if !config.proxy.targets.storage => "is `upstream`, but proxy.targets.storage is false",
+        Uploads::Auto | Uploads::Gate | Uploads::Upstream => return,
+    };
+    faults.push(Fault::new("gate.uploads", why));
 }
 
 /// Where a call may go upstream, there is a key for it.
@@ -90,6 +105,7 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
         look("gate.tls.cert_file", Some(&tls.cert_file));
         look("gate.tls.key_file", Some(&tls.key_file));
     }
+    look("host.fetch.ca_file", config.host.fetch.ca_file.as_deref());
     look("upstream.ca_file", config.upstream.ca_file.as_deref());
     for (index, source) in config.upstream.keys.iter().enumerate() {
         if let KeySource::File(path) = source {

@@ -20,6 +20,8 @@ use toml::Table;
 
 use crate::engine::EngineSettings;
 use crate::gate::{GateSettings, RouteSettings};
+use crate::guard::GuardSettings;
+use crate::host::HostSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
@@ -30,12 +32,16 @@ use crate::upstream::UpstreamSettings;
 pub struct Config {
     /// Where the gate listens and how it is reached.
     pub gate: GateSettings,
+    /// Who may come in.
+    pub guard: GuardSettings,
     /// The key proxy: where it answers, what may be called through it, and with which inputs.
     pub proxy: ProxySettings,
     /// Calls to fal: with which key, to which address, and for how long.
     pub upstream: UpstreamSettings,
     /// The embedded engine: which model runs where, and how jobs wait for it.
     pub engine: EngineSettings,
+    /// Answering calls from the embedded engine.
+    pub host: HostSettings,
     /// Logs. They go to standard error.
     pub telemetry: LogSettings,
     /// Which endpoints are answered here and which go upstream. The first row that matches decides; a call that matches

@@ -25,30 +25,30 @@ impl Overlay {
     pub(super) fn apply(environment: &Environment, root: &mut Table, faults: &mut Vec<Fault>) -> Self {
         let mut overlay = Self::default();
         for (variable, value) in &environment.settings {
-            let path = key_path(variable);
-            let value = value.as_deref().map_err(ToString::to_string);
-            faults.extend(overlay.set(root, variable, path, value).err());
+            let (path, setting) = match (key_path(variable), value) {
+                (None, _) => {
+                    faults.push(fault(variable, "", "the variable names no key"));
+                    continue;
+                }
+                (Some(path), Err(not_text)) => {
+                    faults.push(fault(variable, &path.to_string(), &not_text.to_string()));
+                    continue;
+                }
+                (Some(path), Ok(text)) => (path, Setting { variable: variable.clone(), text: text.clone() }),
+            };
+            faults.extend(overlay.set(root, path, setting).err());
         }
         for flag in &environment.flags {
-            faults.extend(overlay.set(root, flag.name, Some(KeyPath::keys(flag.key)), Ok(&flag.text)).err());
+            let setting = Setting { variable: flag.name.to_owned(), text: flag.text.clone() };
+            faults.extend(overlay.set(root, KeyPath::keys(flag.key), setting).err());
         }
         overlay
     }
 
-    fn set(
-        &mut self,
-        root: &mut Table,
-        variable: &str,
-        path: Option<KeyPath>,
-        value: Result<&str, String>,
-    ) -> Result<(), Fault> {
-        let key = path.as_ref().map_or_else(String::new, ToString::to_string);
-        let fault = |what: String| Fault { key, what, variable: Some(variable.to_owned()) };
-        let (Some(path), text) = (path, value.map_err(fault.clone())?) else {
-            return Err(fault("the variable names no key".to_owned()));
-        };
-        place(root, &path, read(text)).map_err(fault)?;
-        self.set.insert(path, Setting { variable: variable.to_owned(), text: text.to_owned() });
+    fn set(&mut self, root: &mut Table, path: KeyPath, setting: Setting) -> Result<(), Fault> {
+        let value = setting.text.parse().unwrap_or_else(|_| Value::String(setting.text.clone()));
+        place(root, &path, value).map_err(|what| fault(&setting.variable, &path.to_string(), &what))?;
+        self.set.insert(path, setting);
         Ok(())
     }
 
@@ -92,8 +92,8 @@ fn key_path(variable: &str) -> Option<KeyPath> {
     whole.then_some(KeyPath(steps))
 }
 
-fn read(text: &str) -> Value {
-    text.parse().unwrap_or_else(|_| Value::String(text.to_owned()))
+fn fault(variable: &str, key: &str, what: &str) -> Fault {
+    Fault { key: key.to_owned(), what: what.to_owned(), variable: Some(variable.to_owned()) }
 }
 
 fn place(root: &mut Table, path: &KeyPath, value: Value) -> Result<(), String> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
 use tower::ServiceBuilder;
+use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::layers::Origins;
@@ -15,6 +16,7 @@ use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
+use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
 use crate::host::HostService;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -51,18 +53,31 @@ pub enum AssembleError {
     /// No key, or a bad one, where one is needed.
     #[error("the fal keys cannot be used")]
     Key(#[from] KeyError),
+    /// The access keys of the direct door cannot be read.
+    #[error("the access keys in {place} cannot be used (guard.keys)")]
+    AccessKeys {
+        /// Where they were looked for: a variable's name or a path.
+        place: String,
+        /// Why not.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The origins of pages cannot be used.
+    #[error("the origins cannot be used (guard.origins)")]
+    Origins(#[from] OriginFault),
     /// The upstream's settings cannot be used.
     #[error("the upstream cannot be set up")]
     Upstream(#[from] crate::upstream::ClientError),
     /// The host's settings cannot be used.
     #[error("fetching pictures cannot be set up")]
-    Fetch(#[from] crate::host::FetchSetupError),
+    Fetch(#[from] crate::host::fetch::FetchSetupError),
 }
 
 /// Puts the rooms together and shows their metrics in `registry`.
 ///
 /// # Errors
 /// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
+#[expect(clippy::type_complexity, reason = "an opaque service cannot be named in an alias")]
 pub fn assemble(
     config: &Config,
     outside: &Outside<'_>,
@@ -73,7 +88,8 @@ pub fn assemble(
         + Clone
         + Send
         + Sync
-        + 'static,
+        + 'static
+        + use<>,
     >,
     AssembleError,
 > {
@@ -95,11 +111,20 @@ pub fn assemble(
         let allowed = AllowedTargets::new(targets).with_hosted(table.hosted().cloned());
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
-    let allowed = allow(config.proxy.targets.clone());
-    // Whoever comes straight to the gate shows no page's origin and no key of fal's: the owner's bill stays closed to it.
-    let direct_allowed = allow(TargetSettings::default());
-    let proxy = ServiceBuilder::new().layer(FalProxyLayer::new(config.proxy.clone(), allowed.clone())).service(steer);
-    let direct = DirectDoor::new(proxy.clone(), Arc::new(direct_allowed));
+    let pages = OriginsLayer::new(&config.guard.origins)?;
+    let (access, direct_targets) = match access_keys(config, outside)? {
+        Some(keys) => (AccessKeysLayer::new(keys), config.proxy.targets.clone()),
+        // Whoever comes without a key comes to the engine; the owner's bill stays closed.
+        None => (AccessKeysLayer::open(), TargetSettings::default()),
+    };
+    let direct_allowed = Arc::new(allow(direct_targets));
+    let calls = FalProxyLayer::new(config.proxy.clone(), allow(config.proxy.targets.clone())).layer(steer);
+    let direct = ServiceBuilder::new()
+        .layer(pages.clone())
+        .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
+        .layer(access)
+        .service(calls.clone());
+    let proxy = pages.layer(calls);
 
     let readiness = readiness(outside.engine.clone());
     let mut proxy_paths = Vec::new();
@@ -112,6 +137,7 @@ pub fn assemble(
     let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
+        client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
@@ -125,6 +151,29 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
         Err(KeyError::Missing { .. }) if !may_go_upstream(config) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The access keys of the direct door; `None` where the settings name none.
+fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKeys>, AssembleError> {
+    let settings = &config.guard.keys;
+    let mut texts = Vec::new();
+    if let Some(name) = &settings.env {
+        let text = (outside.look_up)(name).ok_or_else(|| AssembleError::AccessKeys {
+            place: name.clone(),
+            cause: "the variable is not set".into(),
+        })?;
+        texts.push(text);
+    }
+    if let Some(path) = &settings.file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| AssembleError::AccessKeys { place: path.display().to_string(), cause: cause.into() })?;
+        texts.push(text);
+    }
+    if settings.is_open() {
+        return Ok(None);
+    }
+    let keys = AccessKeys::read(texts.iter().map(String::as_str));
+    keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "its lists".to_owned(), cause: cause.into() })
 }
 
 fn may_go_upstream(config: &Config) -> bool {
@@ -141,7 +190,7 @@ fn upstream(
     registry: &mut Registry,
 ) -> Result<
     Optional<
-        impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + use<>>
+        impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync

@@ -65,7 +65,8 @@ pub async fn serve(
     let assembled = assemble(config, &outside, &mut registry)?;
     let tls = config.gate.tls.clone().map(TlsKeeper::open).transpose()?;
     let listener = listen(config.gate.listen, "gate.listen", &config.gate.limits)?;
-    let mut server = EdgeServer::new(config.gate.limits.clone(), config.gate.drain.clone());
+    let mut server = EdgeServer::new(config.gate.limits.clone(), config.gate.drain.clone())
+        .with_exempt(config.guard.address.trusted_proxies.clone());
     if let Some(tls) = &tls {
         server = server.with_tls(tls.clone());
     }

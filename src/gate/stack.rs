@@ -9,13 +9,15 @@ use tower_service::Service;
 
 use super::accept::RefusalLayer;
 use super::layers::{CatchPanic, MarkId, MarkOrigin, Origins};
-use crate::guard::PeerAddr;
+use crate::guard::{ClientAddr, ClientAddrLayer, PeerAddr};
 use crate::telemetry::{Counted, LogSubject, LoggedBody, RequestLogLayer};
 use crate::wire::{Body, RequestId};
 
 /// What the layers around the routes are made of.
 #[derive(Debug, Clone)]
 pub struct Layers {
+    /// Who is behind a trusted proxy.
+    pub client_addr: ClientAddrLayer,
     /// The one line per request, and its numbers.
     pub log: RequestLogLayer,
     /// The gate's own origin.
@@ -29,9 +31,9 @@ pub struct Layers {
 /// 3. request log: sees all that follows, and ends with the body;
 /// 4. catch panic: inside the log, so that a panic has its line;
 /// 5. refusals of the connection: what was no clean HTTP goes no further;
-/// 6. origin and CORS: a preflight ends here, before anybody is asked who they are;
-/// 7. the gate's origin, for URLs that are handed out;
-/// 8. the routes. Body limits, keys and policies belong to the doors behind them, because they differ by door.
+/// 6. the gate's origin, for URLs that are handed out;
+/// 7. the routes, and behind each door what differs by door: the pages that may call (files may be read by all of them),
+///    access keys, body limits and policies. A preflight ends at the door, before anybody is asked who they are.
 pub fn stack<S>(
     layers: &Layers,
     routes: S,
@@ -40,6 +42,7 @@ pub fn stack<S>(
 + Send
 + Sync
 + 'static
++ use<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -57,5 +60,8 @@ where
 /// What the request log says of the caller.
 pub(super) fn subject(extensions: &Extensions) -> LogSubject {
     let peer = || extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
-    LogSubject { request_id: extensions.get::<RequestId>().map(RequestId::header), client: peer() }
+    LogSubject {
+        request_id: extensions.get::<RequestId>().map(RequestId::header),
+        client: extensions.get::<ClientAddr>().map(|client| client.0).or_else(peer),
+    }
 }

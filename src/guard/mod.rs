@@ -1,5 +1,11 @@
 //! Who may come in, how often, at what cost.
 
 mod address;
+mod keys;
+mod origins;
+mod settings;
 
-pub use address::PeerAddr;
+pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
+pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings};
+pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
+pub use settings::GuardSettings;

@@ -32,7 +32,7 @@ async fn read_fields(request: Request<Body>, limit: u64) -> Result<Map<String, V
     match content_type {
         // An empty body is answered for what it is, whatever it was called.
         Some(found) if !body.is_empty() => Err(HostError::ContentType { found }),
-        _ => fields_of_json(&body).map_err(|fault| HostError::Input(vec![fault])),
+        _ => fields_of_json(&body).map_err(|fault| HostError::Input(vec![*fault])),
     }
 }
 

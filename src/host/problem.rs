@@ -56,6 +56,9 @@ pub enum HostError {
         /// Runs at the same time.
         limit: usize,
     },
+    /// The bodies of runs under way fill their memory.
+    #[error("bodies under way fill their memory")]
+    Bodies,
     /// The picture workers are busy, and enough pictures wait.
     #[error(transparent)]
     Pool(#[from] PoolFull),
@@ -123,7 +126,7 @@ impl ToProblem for HostError {
                 Problem::new(StatusCode::BAD_REQUEST, format!("{header} must be a number of seconds above 0"))
                     .with_error_type("bad_request")
             }
-            Self::Busy { .. } => busy("too many requests are running, try again"),
+            Self::Busy { .. } | Self::Bodies => busy("too many requests are running, try again"),
             Self::Pool(PoolFull { .. }) => busy("too many pictures are being prepared, try again"),
             Self::Picture { name, cause } => cause.at(name.field, &name.shown),
             Self::Fetch { name, cause } => cause.at(name.field, &name.shown),

@@ -29,7 +29,9 @@ impl Host {
         let start_by = start_by(request.headers(), arrived)?;
         let headers = request.headers().clone();
         let origin = self.origin(&request);
-        let input = read_input(request, self.settings.max_body_bytes.get()).await?;
+        let limit = self.settings.max_body_bytes.get();
+        let memory = self.bodies.reserve(request.body(), limit).ok_or(HostError::Bodies)?;
+        let input = read_input(request, limit).await?;
         let facts = self.facts()?;
 
         let preparing = Instant::now();
@@ -42,6 +44,7 @@ impl Host {
             origins: &origins,
         };
         let loaded = before(start_by, loader.load(input.image, facts.size_multiple)).await??;
+        drop(memory);
         let decode = preparing.elapsed();
 
         let seed = input.seed.unwrap_or_else(|| Seed::from(u64::from(rand::random::<u32>())));

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use super::answer;
+use super::budget::MemoryBudget;
 use super::fetch::{FetchSetupError, Fetcher};
 use super::pictures::PicturePool;
 use super::run::Ran;
@@ -53,6 +54,7 @@ pub(super) struct Host {
     pub(super) fetcher: Fetcher,
     pub(super) storage: Storage,
     pub(super) runs: Semaphore,
+    pub(super) bodies: MemoryBudget,
 }
 
 impl HostService {
@@ -75,6 +77,7 @@ impl HostService {
             pool: PicturePool::new(&settings.pictures),
             fetcher,
             storage: Storage::new(settings.storage.clone()),
+            bodies: MemoryBudget::new(settings.bodies_bytes.get()),
             runs: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
             settings,
         };

@@ -16,6 +16,9 @@ use crate::wire::EndpointPattern;
 pub struct HostSettings {
     /// Largest body of a run, in bytes. A data URI is a third larger than its picture.
     pub max_body_bytes: NonZeroU64,
+    /// Memory that the bodies of all runs may fill together until their pictures are decoded, in bytes. More are refused
+    /// with 429.
+    pub bodies_bytes: NonZeroU64,
     /// Runs at the same time, from the first byte of the body to the answer. More are refused with 429.
     pub runs_at_once: NonZeroUsize,
     /// Endpoints with a path below the app that are answered like the app itself, as globs:
@@ -33,6 +36,7 @@ impl Default for HostSettings {
     fn default() -> Self {
         Self {
             max_body_bytes: NonZeroU64::new(32 * 1024 * 1024).expect("not zero"),
+            bodies_bytes: NonZeroU64::new(256 * 1024 * 1024).expect("not zero"),
             runs_at_once: NonZeroUsize::new(128).expect("not zero"),
             paths: Vec::new(),
             pictures: PictureSettings::default(),
@@ -51,7 +55,12 @@ impl HostSettings {
         let prefixed = |(table, faults): (&'static str, Vec<(String, String)>)| {
             faults.into_iter().map(move |(key, what)| (format!("{table}.{key}"), what))
         };
-        tables.into_iter().flat_map(prefixed).collect()
+        let mut faults: Vec<(String, String)> = tables.into_iter().flat_map(prefixed).collect();
+        if self.bodies_bytes < self.max_body_bytes {
+            let what = format!("{} is less than max_body_bytes, {}", self.bodies_bytes, self.max_body_bytes);
+            faults.push(("bodies_bytes".to_owned(), what));
+        }
+        faults
     }
 }
 
@@ -72,7 +81,8 @@ mod tests {
         settings.pictures.jpeg_quality = NonZeroU8::new(101).unwrap();
         settings.fetch.ports = vec![0];
         settings.storage.max_bytes = NonZeroU64::new(1).unwrap();
+        settings.bodies_bytes = NonZeroU64::new(1).unwrap();
         let keys: Vec<String> = settings.faults().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["pictures.jpeg_quality", "fetch.ports", "storage.max_bytes"]);
+        assert_eq!(keys, ["pictures.jpeg_quality", "fetch.ports", "storage.max_bytes", "bodies_bytes"]);
     }
 }

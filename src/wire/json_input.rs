@@ -10,17 +10,18 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 ///
 /// # Errors
 /// One fault at `body`, as FastAPI words it: no body, no JSON, or no object.
-pub fn fields_of_json(body: &[u8]) -> Result<Map<String, Value>, FieldError> {
+pub fn fields_of_json(body: &[u8]) -> Result<Map<String, Value>, Box<FieldError>> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(at_body("missing", "Field required").with_input(Value::Null));
+        return Err(Box::new(at_body("missing", "Field required").with_input(Value::Null)));
     }
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => {
-            Err(at_body("model_attributes_type", "Input should be a valid dictionary or object to extract fields from"))
+            let msg = "Input should be a valid dictionary or object to extract fields from";
+            Err(Box::new(at_body("model_attributes_type", msg)))
         }
-        Err(error) => Err(no_json(body, &error)),
+        Err(error) => Err(Box::new(no_json(body, &error))),
     }
 }
 

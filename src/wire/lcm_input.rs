@@ -9,7 +9,7 @@ use super::lenient::LaxObject;
 /// A validated input.
 ///
 /// Unknown fields are ignored, null is the default of every optional field, and all faults are reported together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LcmInput {
     /// What to draw.
     pub prompt: String,
@@ -35,6 +35,20 @@ pub struct LcmInput {
     pub request_id: String,
     /// Encoding of the answer, where the caller names one.
     pub format: Option<PictureFormat>,
+}
+
+/// Shows numbers only: prompts are nobody's business in a log.
+impl std::fmt::Debug for LcmInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LcmInput")
+            .field("prompt_bytes", &self.prompt.len())
+            .field("image", &self.image)
+            .field("strength", &self.strength)
+            .field("num_inference_steps", &self.num_inference_steps)
+            .field("num_images", &self.num_images)
+            .field("sync_mode", &self.sync_mode)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where the input picture is.

@@ -116,10 +116,14 @@ impl LaxObject {
     }
 
     pub(super) fn integer_within(&mut self, field: &str, low: u32, high: u32) -> Option<u32> {
-        let shown = self.fields.get(field).cloned();
+        let shown = self.fields.get(field).cloned().unwrap_or_default();
         let number = self.integer(field)?;
         let value = number.shown.as_f64().unwrap_or(f64::NAN);
-        self.bounds(field, value, f64::from(low), f64::from(high), shown.as_ref(), |bound| json!(bound as i64))?;
+        if let Some(crossed) = Bound::crossed_by(value, f64::from(low), f64::from(high)) {
+            let ctx = json!({ crossed.key: crossed.bound as i64 });
+            self.fault(crossed.fault(field, &shown).with_ctx(ctx));
+            return None;
+        }
         u32::try_from(number.low_bits).ok()
     }
 
@@ -141,29 +145,36 @@ impl LaxObject {
                 return None;
             }
         };
-        self.bounds(field, number, low, high, Some(&value), |bound| json!(bound))?;
+        if let Some(crossed) = Bound::crossed_by(number, low, high) {
+            let ctx = json!({ crossed.key: crossed.bound });
+            self.fault(crossed.fault(field, &value).with_ctx(ctx));
+            return None;
+        }
         Some(number)
     }
+}
 
-    fn bounds(
-        &mut self,
-        field: &str,
-        value: f64,
-        low: f64,
-        high: f64,
-        shown: Option<&Value>,
-        write: impl Fn(f64) -> Value,
-    ) -> Option<()> {
-        let (kind, words, key, bound) = if value > high {
-            ("less_than_equal", "less than or equal to", "le", high)
+/// A bound that a value crossed, in pydantic's words.
+struct Bound {
+    kind: &'static str,
+    words: &'static str,
+    key: &'static str,
+    bound: f64,
+}
+
+impl Bound {
+    fn crossed_by(value: f64, low: f64, high: f64) -> Option<Self> {
+        if value > high {
+            Some(Self { kind: "less_than_equal", words: "less than or equal to", key: "le", bound: high })
         } else if value < low {
-            ("greater_than_equal", "greater than or equal to", "ge", low)
+            Some(Self { kind: "greater_than_equal", words: "greater than or equal to", key: "ge", bound: low })
         } else {
-            return Some(());
-        };
-        let fault = at(field, kind, &format!("Input should be {words} {bound}"), shown.unwrap_or(&Value::Null));
-        self.fault(fault.with_ctx(json!({ key: write(bound) })));
-        None
+            None
+        }
+    }
+
+    fn fault(&self, field: &str, shown: &Value) -> FieldError {
+        at(field, self.kind, &format!("Input should be {} {}", self.words, self.bound), shown)
     }
 }
 
@@ -280,31 +291,31 @@ fn without_underscores(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn int(value: Value) -> Option<(Number, u64)> {
-        lax_int(&value).ok().map(|number| (number.shown, number.low_bits))
+    fn int(value: &Value) -> Option<(Number, u64)> {
+        lax_int(value).ok().map(|number| (number.shown, number.low_bits))
     }
 
     #[test]
     fn integers_are_read_as_pydantic_reads_them() {
-        assert_eq!(int(json!("2")), Some((2.into(), 2)));
-        assert_eq!(int(json!(" +1_000 ")), Some((1000.into(), 1000)));
-        assert_eq!(int(json!("2.00")), Some((2.into(), 2)));
-        assert_eq!(int(json!(4.0)), Some((4.into(), 4)));
-        assert_eq!(int(json!(true)), Some((1.into(), 1)));
-        assert_eq!(int(json!(-1)), Some(((-1).into(), u64::MAX)));
+        assert_eq!(int(&json!("2")), Some((2.into(), 2)));
+        assert_eq!(int(&json!(" +1_000 ")), Some((1000.into(), 1000)));
+        assert_eq!(int(&json!("2.00")), Some((2.into(), 2)));
+        assert_eq!(int(&json!(4.0)), Some((4.into(), 4)));
+        assert_eq!(int(&json!(true)), Some((1.into(), 1)));
+        assert_eq!(int(&json!(-1)), Some(((-1).into(), u64::MAX)));
         for wrong in
             [json!("2.5"), json!("two"), json!(""), json!(2.5), json!([1]), json!({}), json!("1__0"), json!("_1")]
         {
-            assert_eq!(int(wrong.clone()), None, "{wrong}");
+            assert_eq!(int(&wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn a_seed_of_any_size_keeps_its_low_bits() {
-        assert_eq!(int(json!("18446744073709551617")).unwrap().1, 1);
-        assert_eq!(int(json!(u64::MAX)).unwrap(), (u64::MAX.into(), u64::MAX));
-        assert_eq!(int(json!(1e20)).unwrap().1, 100_000_000_000_000_000_000_u128 as u64);
-        assert_eq!(int(json!("-18446744073709551617")).unwrap().1, u64::MAX);
+        assert_eq!(int(&json!("18446744073709551617")).unwrap().1, 1);
+        assert_eq!(int(&json!(u64::MAX)).unwrap(), (u64::MAX.into(), u64::MAX));
+        assert_eq!(int(&json!(1e20)).unwrap().1, 100_000_000_000_000_000_000_u128 as u64);
+        assert_eq!(int(&json!("-18446744073709551617")).unwrap().1, u64::MAX);
     }
 
     #[test]

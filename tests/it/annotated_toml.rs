@@ -43,7 +43,8 @@ spill = "upstream""#,
 ];
 
 /// Examples of keys that have no built-in value and whose type alone shows too little.
-const EXAMPLES: [(&str, &str); 6] = [
+const EXAMPLES: [(&str, &str); 7] = [
+    ("host.fetch.ca_file", "\"/etc/ssl/private-ca.pem\""),
     ("gate.tls", "{ cert_file = \"cert.pem\", key_file = \"key.pem\" }"),
     ("upstream.ca_file", "\"/etc/ssl/private-ca.pem\""),
     ("gate.public_url", "\"https://draw.example\""),

@@ -113,3 +113,18 @@ fn inspect_writes_json_too() {
     );
     assert!(report["problems"][0].as_str().unwrap().contains("no/such/library.so"), "{report}");
 }
+
+#[test]
+fn inspect_shows_what_a_good_model_holds() {
+    if crate::onnx_support::places().is_none() {
+        return;
+    }
+    let mut inspect = falgate(&["model", "inspect", TINY]);
+    inspect.current_dir(env!("CARGO_MANIFEST_DIR"));
+    inspect.envs(std::env::var_os("ORT_DYLIB_PATH").map(|library| ("ORT_DYLIB_PATH", library)));
+    let (code, said, complained) = run(&mut inspect);
+    assert_eq!((code, complained.as_str()), (Some(0), ""), "{said}");
+    for part in ["text_encoder", "unet", "vae_encoder", "vae_decoder", "timestep_cond", "This model would serve."] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}

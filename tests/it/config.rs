@@ -2,8 +2,8 @@
 
 use falgate::config::{Config, Environment, Faults};
 
-fn faults(text: &str, environment: Environment) -> Vec<String> {
-    let Faults(faults) = Config::load(text, &environment).unwrap_err();
+fn faults(text: &str, environment: &Environment) -> Vec<String> {
+    let Faults(faults) = Config::load(text, environment).unwrap_err();
     faults.iter().map(ToString::to_string).collect()
 }
 
@@ -41,7 +41,7 @@ fn all_faults_are_told_at_once_with_their_keys() {
         to = "engine"
     "#;
     assert_starts(
-        &faults(text, Environment::default()),
+        &faults(text, &Environment::default()),
         &[
             "odd: unknown key `odd`, expected ",
             "route[0].to: unknown variant `moon`",
@@ -58,7 +58,7 @@ fn all_faults_are_told_at_once_with_their_keys() {
 
 #[test]
 fn a_broken_file_is_named_by_line_and_column_and_not_shown() {
-    let told = faults("[telemetry]\nlevel = hush-hush-secret\n", Environment::default());
+    let told = faults("[telemetry]\nlevel = hush-hush-secret\n", &Environment::default());
     assert_starts(&told, &["line 2, column 9 is no TOML: "]);
     assert!(!told[0].contains("hush"), "{told:?}");
 }
@@ -88,7 +88,7 @@ fn a_fault_of_a_variable_names_the_variable() {
         ("FALGATE__", "1"),
         ("FALGATE__TELEMETRY____LEVEL", "1"),
     ]);
-    let told = faults("route = []", environment);
+    let told = faults("route = []", &environment);
     assert_starts(
         &told,
         &[
@@ -105,7 +105,7 @@ fn a_fault_of_a_variable_names_the_variable() {
 
 #[test]
 fn a_renamed_key_stays_as_an_error_that_names_the_new_one() {
-    let told = faults("proxy.allowed_endpoints = [\"fal-ai/**\"]", Environment::default());
+    let told = faults("proxy.allowed_endpoints = [\"fal-ai/**\"]", &Environment::default());
     assert!(
         told.contains(&"proxy.allowed_endpoints: this key is now `proxy.targets.endpoints`".to_owned()),
         "{told:?}"
@@ -118,7 +118,7 @@ fn a_secret_in_the_configuration_is_refused_and_not_repeated() {
     let text = format!(
         "telemetry.level = \"{key}\"\nroute = [{{ endpoint = \"{key}\", to = \"engine\" }}]\nfal_key = \"{key}\""
     );
-    let told = faults(&text, Environment::from([("FALGATE__TELEMETRY__FORMAT", key)]));
+    let told = faults(&text, &Environment::from([("FALGATE__TELEMETRY__FORMAT", key)]));
     for place in ["fal_key", "route[0].endpoint", "telemetry.level", "telemetry.format"] {
         let start = format!("{place}: this looks like a fal key; put it in an environment variable or a file");
         assert!(told.iter().any(|fault| fault.starts_with(&start)), "{place}: {told:#?}");

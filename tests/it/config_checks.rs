@@ -43,6 +43,12 @@ fn a_row_that_goes_upstream_does_not_spill() {
 }
 
 #[test]
+fn uploads_are_kept_by_someone_who_can() {
+    assert_fault("gate.uploads = \"gate\"", "gate.uploads: is `gate`, which keeps files for its engine, but");
+    assert_fault("gate.uploads = \"upstream\"", "gate.uploads: is `upstream`, but proxy.targets.storage is false");
+}
+
+#[test]
 fn a_call_that_may_go_upstream_needs_a_key() {
     for (text, why) in [
         ("route = [{ endpoint = \"fal-ai/x\", to = \"upstream\" }]", "route[0] leads `fal-ai/x` to the upstream"),

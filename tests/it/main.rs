@@ -1,6 +1,7 @@
-//! Integration tests.
+//! Integration tests, a file for each behaviour.
+//!
+//! `cfg(test)` is always on here; it tells clippy that what stands outside of `#[test]` is a test too.
 
-// `cfg(test)` is always on here; it tells clippy that helpers outside of `#[test]` are tests too.
 #[cfg(test)]
 mod annotated_toml;
 #[cfg(test)]
@@ -11,6 +12,12 @@ mod config;
 mod config_checks;
 #[cfg(test)]
 mod config_files;
+#[cfg(test)]
+mod edge_framing;
+#[cfg(test)]
+mod edge_probe;
+#[cfg(test)]
+mod embed_examples;
 #[cfg(test)]
 mod engine_admission;
 #[cfg(test)]
@@ -26,6 +33,18 @@ mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod host_bad_input;
+#[cfg(test)]
+mod host_desk;
+#[cfg(test)]
+mod host_fetch;
+#[cfg(test)]
+mod host_pictures;
+#[cfg(test)]
+mod host_run;
+#[cfg(test)]
+mod host_storage;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
@@ -33,3 +52,21 @@ mod onnx_golden;
 mod onnx_pipeline;
 #[cfg(test)]
 mod onnx_support;
+#[cfg(test)]
+mod proxy_abuse;
+#[cfg(test)]
+mod proxy_canary;
+#[cfg(test)]
+mod proxy_conformance;
+#[cfg(test)]
+mod proxy_policy;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod upstream_faults;
+#[cfg(test)]
+mod upstream_keys;
+#[cfg(test)]
+mod upstream_streams;
+#[cfg(test)]
+mod upstream_tls;

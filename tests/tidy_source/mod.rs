@@ -86,11 +86,7 @@ fn quoted(rest: &str, quote: char) -> usize {
 /// Tells `'a'` from the lifetime `'a`.
 fn is_char_literal(rest: &str) -> bool {
     let mut letters = rest.chars().skip(1);
-    match (letters.next(), letters.next()) {
-        (Some('\\'), _) => true,
-        (Some(_), Some('\'')) => true,
-        _ => false,
-    }
+    matches!((letters.next(), letters.next()), (Some('\\'), _) | (Some(_), Some('\'')))
 }
 
 /// Every path in bare code that starts at the crate's root: by `crate::`, or by climbing `super::` out of a module

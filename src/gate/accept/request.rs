@@ -1,7 +1,8 @@
 //! A request as hyper parsed it, checked once more: what HTTP/2 can carry and must not, and what every request sheds.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::request::Parts;
 
@@ -61,6 +62,17 @@ pub(super) fn drop_underscores(headers: &mut HeaderMap) {
     }
 }
 
+/// Marks what no log may show and no header compression may keep.
+pub(super) fn mark_secrets(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, COOKIE] {
+        if let http::header::Entry::Occupied(mut entry) = headers.entry(name) {
+            for value in entry.iter_mut() {
+                value.set_sensitive(true);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::{Request, Version};
@@ -103,6 +115,16 @@ mod tests {
         );
         let long = format!("https://gate.test/{}", "a".repeat(64));
         assert_eq!(check(|request| request.uri(long)), Err(HeadFault::TargetTooLong));
+    }
+
+    #[test]
+    fn secrets_are_not_shown_by_debug() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Key canary"));
+        headers.append(COOKIE, HeaderValue::from_static("a=canary"));
+        headers.append(COOKIE, HeaderValue::from_static("b=canary"));
+        mark_secrets(&mut headers);
+        assert!(!format!("{headers:?}").contains("canary"));
     }
 
     #[test]

@@ -53,6 +53,7 @@ where
         if is_http2 && let Err(fault) = request::check_http2(&mut parts, &self.limits) {
             parts.extensions.insert(fault);
         }
+        request::mark_secrets(&mut parts.headers);
         parts.extensions.insert(PeerAddr(self.peer));
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
         let request = Request::from_parts(parts, Body::from(body));
@@ -104,6 +105,7 @@ where
                         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                         let word = if switched { &flight.0.upgraded } else { &flight.0.stayed };
                         word.store(true, Ordering::Release);
+                        flight.0.held.wake();
                     }
                     return Poll::Ready(Ok(response.map(|body| EdgeBody { body, mark, _flight: flight })));
                 }

@@ -33,7 +33,7 @@ pub enum StorageError {
     Busy,
     /// The upload was announced with odd words.
     #[error("upload was announced with an odd {}", .0.sentence())]
-    Announced(FieldError),
+    Announced(Box<FieldError>),
 }
 
 impl ToProblem for StorageError {
@@ -47,7 +47,7 @@ impl ToProblem for StorageError {
             Self::Body(CollectError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST, "upload ended early"),
             Self::Store(too_small) => Problem::too_large(too_small.limit),
             Self::Busy => Problem::rate_limited("too many uploads are under way, try again", Duration::from_secs(1)),
-            Self::Announced(fault) => Problem::invalid(vec![fault.clone()]),
+            Self::Announced(fault) => Problem::invalid(vec![(**fault).clone()]),
         }
     }
 }

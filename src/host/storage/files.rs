@@ -11,8 +11,6 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::{Blob, BlobId, Storage, StorageError};
@@ -82,7 +80,7 @@ impl FilesService {
         let grant = self.storage.tokens.check(token, id)?;
         let claim = Claim::take(&self.storage, id)?;
         let limit = self.storage.settings.max_file_bytes.get();
-        let _memory = self.reserve(request.body().size_hint().upper(), limit)?;
+        let _memory = self.storage.arriving.reserve(request.body(), limit).ok_or(StorageError::Busy)?;
         let bytes = collect(request.into_body(), limit).await.map_err(StorageError::Body)?;
         let content_type = HeaderValue::try_from(grant.content_type).map_err(|_| StorageError::BadToken(None))?;
         let mut blob = Blob::new(bytes, content_type, grant.life);
@@ -90,12 +88,6 @@ impl FilesService {
         self.storage.files.keep_as(id, blob).map_err(StorageError::Store)?;
         claim.keep();
         Ok(Response::new(Body::empty()))
-    }
-
-    fn reserve(&self, announced: Option<u64>, limit: u64) -> Result<OwnedSemaphorePermit, StorageError> {
-        let bytes = announced.unwrap_or(limit).min(limit);
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.storage.arriving.clone().try_acquire_many_owned(kib).map_err(|_| StorageError::Busy)
     }
 }
 

@@ -34,14 +34,11 @@ impl Storage {
         let text = |field: &str| match fields.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
-            Some(_) => {
-                Err(StorageError::Announced(FieldError::at(field, "string_type", "Input should be a valid string")))
-            }
+            Some(_) => Err(announced(field, "string_type", "Input should be a valid string")),
         };
         let content_type = text("content_type")?.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(ANY_TYPE);
         if !is_media_type(content_type) {
-            let fault = FieldError::at("content_type", "value_error", "Input should be a media type");
-            return Err(StorageError::Announced(fault));
+            return Err(announced("content_type", "value_error", "Input should be a media type"));
         }
         let grant = Grant {
             id: BlobId::random(),
@@ -53,6 +50,10 @@ impl Storage {
         let file_url = Self::url_of(&files::file_name(grant.id, content_type), origin);
         Ok(Initiated { upload_url: format!("{file_url}?{}={token}", files::TOKEN_FIELD), file_url })
     }
+}
+
+fn announced(field: &str, kind: &'static str, msg: &str) -> StorageError {
+    StorageError::Announced(Box::new(FieldError::at(field, kind, msg)))
 }
 
 /// Whether text is `type/subtype`, perhaps with parameters, in characters that a header may hold.

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
 
+use super::budget::MemoryBudget;
 use super::store::{Blob, BlobId, BlobStore, StoreTooSmall};
 use crate::wire::PublicOrigin;
 use upload_token::UploadTokens;
@@ -33,15 +33,14 @@ pub struct Storage {
     files: BlobStore,
     tokens: Arc<UploadTokens>,
     used: Cache<BlobId, ()>,
-    /// Memory that uploads under way may fill, in KiB.
-    arriving: Arc<Semaphore>,
+    /// Memory that uploads under way may fill.
+    arriving: MemoryBudget,
 }
 
 impl Storage {
     /// An empty store. Upload URLs of an earlier start are void: the key that signs them is new.
     #[must_use]
     pub fn new(settings: StorageSettings) -> Self {
-        let kib = usize::try_from(settings.uploading_bytes.get() / 1024).unwrap_or(usize::MAX);
         let used = Cache::builder()
             .max_capacity(REMEMBERED_UPLOADS)
             .time_to_live(Duration::from_secs(settings.upload_url_valid_s.get()))
@@ -50,7 +49,7 @@ impl Storage {
             files: BlobStore::new(settings.max_bytes.get()),
             tokens: Arc::new(UploadTokens::new()),
             used,
-            arriving: Arc::new(Semaphore::new(kib.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)))),
+            arriving: MemoryBudget::new(settings.uploading_bytes.get()),
             settings: Arc::new(settings),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::ReadBuf;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) upgraded: AtomicBool,
     /// The answer to a held handshake was something else.
     pub(super) stayed: AtomicBool,
+    /// Who waits for the answer to a held handshake.
+    pub(super) held: AtomicWaker,
     /// The head that goes to hyper next has underscores in a field name.
     pub(super) underscores: AtomicBool,
     /// No request is half read.
@@ -163,6 +166,7 @@ impl<T> GuardedIo<T> {
                 self.cut = Some(Box::pin(self.pass.connections().stage_change()));
             } else if self.shared.stayed.swap(false, Ordering::AcqRel) {
                 self.framer.stay_http();
+                self.shared.between.store(true, Ordering::Release);
                 self.stuck = false;
             }
         }

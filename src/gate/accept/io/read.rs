@@ -129,6 +129,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for GuardedIo<T> {
         let this = &mut *self;
         loop {
             if this.granted == 0 && !this.ended {
+                if this.framer.phase() == Phase::Held {
+                    this.shared.held.register(cx.waker());
+                }
                 this.examine();
             }
             if this.granted > 0 {

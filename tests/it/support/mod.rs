@@ -1,0 +1,5 @@
+//! What several tests share.
+
+pub(crate) mod fake_fal;
+pub(crate) mod proxy_stack;
+pub(crate) mod raw_fal;
