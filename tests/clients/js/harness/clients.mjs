@@ -1,12 +1,10 @@
 // The published clients, unmodified, under one handle: which version, and by which way it reaches a gate.
 
 import { createRequire } from "node:module";
+import { CALLER_KEY } from "./gate.mjs";
 import { inPage } from "./network.mjs";
 
 const require = createRequire(import.meta.url);
-
-// How the caller's own key looks where a client has one. The gate must never pass it on.
-export const CALLER_KEY = "caller0-0000-4000-8000-000000000000:caller0secret0caller0secret0";
 
 // One published version. What is known of it:
 // - `old`: a serverless-client, whose calls give the bare output and whose settings are global;

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { certificates } from "./certificates.mjs";
 import { binary, model, root, scratch } from "./places.mjs";
@@ -13,6 +13,9 @@ export const CANARY_ID = "3f1c9a52-canary-4b7e-a1d0-falgatekeyid0";
 export const CANARY_SECRET = "c0ffee0canary0secret0dead0beef00";
 export const CANARY = `${CANARY_ID}:${CANARY_SECRET}`;
 
+// The key of a caller, which opens the direct door and goes no further.
+export const CALLER_KEY = "5a3b8d10-caller-4c2e-9f00-callerkeyid00:ca11e40secret0ca11e40secret0";
+
 const READY_MS = 90_000;
 const STOP_MS = 15_000;
 const LISTENING = /listening on (https?):\/\/(\S+?:\d+)/;
@@ -20,13 +23,18 @@ const LISTENING = /listening on (https?):\/\/(\S+?:\d+)/;
 // Settings of a gate whose engine runs the miniature model for the app's endpoint.
 export const engine = {
   engine: { enabled: true, model, warm_up_px: 64 },
+  host: { pictures: { min_working_side: 64 } },
   route: [{ endpoint: "fal-ai/lcm-sd15-i2i", to: "engine" }],
 };
 
 // TLS with the test authority's certificate.
 export const tls = () => ({ cert_file: certificates().cert, key_file: certificates().key });
 
-function merged(base, over) {
+// Settings that open the direct door with the caller's key, to what the proxy admits.
+export const callers = { guard: { keys: { env: "CALLER_KEYS" } } };
+
+// A configuration with another over it. Lists are replaced.
+export function merged(base, over) {
   const plain = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
   const result = { ...base };
   for (const [key, value] of Object.entries(over)) result[key] = plain(value) && plain(base[key]) ? merged(base[key], value) : value;
@@ -61,7 +69,7 @@ export class Gate {
     const inherited = Object.entries(process.env).filter(([name]) => !/^(FAL|NODE)/.test(name));
     this.#child = spawn(binary, ["serve", "--config", file], {
       cwd: root,
-      env: { ...Object.fromEntries(inherited), RUST_BACKTRACE: "1", ...(key === null ? {} : { FAL_KEY: key }), ...env },
+      env: { ...Object.fromEntries(inherited), RUST_BACKTRACE: "1", CALLER_KEYS: `tests ${CALLER_KEY}`, ...(key === null ? {} : { FAL_KEY: key }), ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let heard = () => {};
@@ -154,6 +162,3 @@ export class Gate {
     assert.equal(signal ?? code, 0, `the gate ended with ${signal ?? code}\n${this.output.slice(-4000)}`);
   }
 }
-
-// The files of a model or picture for inputs.
-export const fixture = (name) => readFileSync(path.join(root, "tests", name));
