@@ -139,6 +139,14 @@ describe("spellings of the app", () => {
   });
 });
 
+describe("calls that the engine does not answer yet", () => {
+  test("a queue call of the engine's own app is refused for good, not for a retry", async () => {
+    const error = await newest.inBrowser(gates.plain.proxy).queue("submit", newest.app(), { input: input() }).catch((error) => error);
+    assert.equal(error.status, 501);
+    assert.equal(error.body.detail, error.body.message);
+  });
+});
+
 describe("leniency (protocol spec 11.5)", () => {
   const run = async (over) => (await newest.inBrowser(gates.plain.proxy).run(newest.app(), { input: input(over) })).data;
 

@@ -20,6 +20,14 @@ export class Call {
     this.gone = new Promise((resolve) => response.once("close", () => resolve(!response.writableFinished)));
   }
 
+  get isJson() {
+    try {
+      return this.json !== undefined;
+    } catch {
+      return false;
+    }
+  }
+
   get json() {
     return JSON.parse(this.body.toString("utf8"));
   }
@@ -154,6 +162,7 @@ export class FakeFal {
     }
     if (stored && call.method === "GET") return { status: 200, headers: { "content-type": stored.type }, body: stored.bytes };
     if (call.headers.authorization !== `Key ${CANARY}`) return json({ detail: "No user found for Key ID and Secret" }, 401);
+    if (call.body.length && !call.isJson) return json({ detail: "There was an error parsing the body" }, 400);
     if (call.host === "rest") return this.#rest(call, path);
     if (call.host === "queue") return this.#queue(call, path);
     return json({ echo: call.body.length ? call.json : null, path: call.url, method: call.method });
