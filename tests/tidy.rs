@@ -258,6 +258,23 @@ fn nothing_names_a_machine_or_a_registry() {
 }
 
 #[test]
+fn every_test_that_the_protocol_page_names_exists() {
+    let page = std::fs::read_to_string(root().join("docs/PROTOCOL.md")).unwrap();
+    let sources: Vec<String> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files_below(&root().join(folder), "rs"))
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let named: BTreeSet<String> =
+        rows.filter_map(|row| row.trim_matches('|').rsplit('|').next()).flat_map(backticked).collect();
+    let missing = |name: &&String| !sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+    let missing: Vec<String> = named.iter().filter(missing).cloned().collect();
+    assert!(named.len() > 20, "the page names {} tests", named.len());
+    assert_none(&missing);
+}
+
+#[test]
 fn the_repository_stays_small() {
     let Some(files) = tracked_files() else { return println!("skipped: no git here") };
     let sizes = files.iter().filter_map(|file| Some((file.metadata().ok()?.len(), file)));

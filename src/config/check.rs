@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::{Destination, Uploads};
+use crate::guard::AccessKeys;
 use crate::upstream::{KeyRing, KeySource};
-use crate::wire::EndpointPattern;
 
 /// Everything that is wrong with settings that could be read.
 pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
@@ -19,6 +19,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     routes(&mut faults, config);
     uploads(&mut faults, config);
     keys(&mut faults, config, environment);
+    access_keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
 }
@@ -84,14 +85,37 @@ fn needs_a_key(config: &Config) -> Option<String> {
             return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
         }
     }
-    let hosted = |endpoint: &EndpointPattern| {
-        config.route.iter().any(|row| row.to == Destination::Engine && row.endpoint == *endpoint)
-    };
-    if let Some(endpoint) = targets.endpoints.iter().find(|endpoint| !hosted(endpoint)) {
-        return Some(format!("proxy.targets.endpoints allows `{endpoint}`, which goes to the upstream"));
+    // An endpoint that a row gives to the engine needs no entry here, so an entry means fal.
+    if let Some(endpoint) = targets.endpoints.first() {
+        return Some(format!("proxy.targets.endpoints allows `{endpoint}`"));
     }
     let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
     switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
+}
+
+/// The access keys of the direct door are there and are keys.
+fn access_keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let settings = &config.guard.keys;
+    let mut judge = |key: &str, text: &str| {
+        if let Err(fault) = AccessKeys::read([text]) {
+            faults.push(Fault::new(key, fault.to_string()));
+        }
+    };
+    if let Some(path) = settings.file.as_deref().filter(|path| environment.sees_disk() && path.exists()) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => judge("guard.keys.file", &text),
+            Err(error) => {
+                faults.push(Fault::new("guard.keys.file", format!("cannot read {}: {error}", path.display())));
+                return;
+            }
+        }
+    }
+    if let Some(name) = &settings.env {
+        match environment.look_up(name) {
+            Some(text) => judge("guard.keys.env", &text),
+            None => faults.push(Fault::new("guard.keys.env", format!("the variable {name} is not set"))),
+        }
+    }
 }
 
 /// Files and folders that are named are there.
@@ -105,6 +129,7 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
         look("gate.tls.cert_file", Some(&tls.cert_file));
         look("gate.tls.key_file", Some(&tls.key_file));
     }
+    look("guard.keys.file", config.guard.keys.file.as_deref());
     look("host.fetch.ca_file", config.host.fetch.ca_file.as_deref());
     look("upstream.ca_file", config.upstream.ca_file.as_deref());
     for (index, source) in config.upstream.keys.iter().enumerate() {

@@ -264,7 +264,7 @@ mod tests {
     fn keys() -> AccessKeys {
         AccessKeys::read([
             "# friends\nann 11111111:secret-of-ann\n\n22222222:secret-of-nobody\n",
-            "bob tokentokentoken",
+            "bob tokentokentoken1",
         ])
         .unwrap()
     }
@@ -277,13 +277,13 @@ mod tests {
     fn a_known_key_names_its_caller() {
         assert_eq!(check("Key 11111111:secret-of-ann").unwrap(), "ann");
         assert_eq!(check("key  22222222:secret-of-nobody ").unwrap(), "key-2");
-        assert_eq!(check("Bearer tokentokentoken").unwrap(), "bob");
+        assert_eq!(check("Bearer tokentokentoken1").unwrap(), "bob");
     }
 
     #[test]
     fn everything_else_is_refused_in_fals_words() {
         assert_eq!(check("Key 11111111:secret-of-bob"), Err(KeyRefusal::Unknown));
-        assert_eq!(check("Key tokentokentoken"), Err(KeyRefusal::Malformed));
+        assert_eq!(check("Key tokentokentoken1"), Err(KeyRefusal::Malformed));
         assert_eq!(check("Basic 11111111:secret-of-ann"), Err(KeyRefusal::Malformed));
         assert_eq!(check("Bearer "), Err(KeyRefusal::Malformed));
         assert_eq!(check("11111111:secret-of-ann"), Err(KeyRefusal::Malformed));

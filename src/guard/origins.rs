@@ -62,8 +62,9 @@ fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
     let is_default = matches!((scheme, authority.port_u16()), ("https", Some(443)) | ("http", Some(80)));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     matches!(scheme, "http" | "https")
-        && !authority.as_str().contains('@')
+        && authority.as_str().bytes().all(plain)
         && !is_default
         && text == format!("{scheme}://{authority}").to_ascii_lowercase()
 }
@@ -195,7 +196,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if is_from_foreign_page(&request, &self.rules) && changes_something(&request) {
-            let problem = Problem::new(StatusCode::FORBIDDEN, "this page may not call here (guard.origins.allow)");
+            let problem = Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not call here");
             return Either::Right(ready(Ok(problem.into())));
         }
         if request.method() == Method::OPTIONS {

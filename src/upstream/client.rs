@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::Addresses;
 use super::error::{ClientError, UpstreamError};
+use super::line::LineEnd;
 use super::metrics::{Outcome, UpstreamMetrics};
 use super::pool::{Pool, explain};
 use super::response_body::watched;
@@ -142,10 +143,13 @@ impl Inner {
 
     fn receive(&self, answer: Response<Incoming>) -> Result<Response<Body>, UpstreamError> {
         let (mut parts, body) = answer.into_parts();
-        // Which of the two rules is read differently by different readers. Dropping the body here closes the connection.
+        // Where such an answer ends is read differently by different readers.
         let doubtful =
             parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.contains_key(header::CONTENT_LENGTH);
         if doubtful || parts.status.is_informational() {
+            if let Some(line) = parts.extensions.get::<LineEnd>() {
+                line.give_up();
+            }
             return Err(UpstreamError::Framing);
         }
         remove_own(&mut parts.headers);
@@ -158,6 +162,7 @@ impl Inner {
             _ => Outcome::Answered,
         });
         parts.version = Version::HTTP_11;
+        parts.extensions.clear();
         Ok(Response::from_parts(parts, watched(body, self.idle)))
     }
 

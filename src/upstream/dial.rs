@@ -10,11 +10,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::line::Line;
 use super::metrics::UpstreamMetrics;
 use crate::wire::BodyError;
 
 type Secure = HttpsConnector<HttpConnector>;
-type Dialled = <Secure as Service<Uri>>::Response;
+type Dialled = Line<<Secure as Service<Uri>>::Response>;
 
 /// Connects, and gives up at the deadline.
 #[derive(Clone)]
@@ -58,7 +59,7 @@ impl Service<Uri> for Dialer {
         Box::pin(async move {
             let dialled = dialling.await.map_err(|_| DialTimeout(limit))??;
             metrics.connected(began.elapsed());
-            Ok(dialled)
+            Ok(Line::new(dialled))
         })
     }
 }

@@ -283,4 +283,22 @@ mod tests {
         assert!(ring.pick(&[]).unwrap().key.is_same(&wanted));
         assert!(!ring.has_changed());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_file_needs_nobody_to_ask_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "a:1").unwrap();
+        let ring = KeyRing::open(&[KeySource::File(path.clone())], |_| None).unwrap();
+        let watching = tokio::spawn(ring.clone().watch(Duration::from_secs(5)));
+        std::fs::write(&path, "bbb:222").unwrap();
+        let wanted = FalKey::new("bbb:222".to_owned()).unwrap();
+        let mut looks = 0;
+        while !ring.pick(&[]).unwrap().key.is_same(&wanted) {
+            looks += 1;
+            assert!(looks < 100, "the file was not read again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        watching.abort();
+    }
 }

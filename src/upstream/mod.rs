@@ -11,6 +11,7 @@ mod key;
 mod key_layer;
 mod key_ring;
 mod key_source;
+mod line;
 mod metrics;
 mod pool;
 mod response_body;

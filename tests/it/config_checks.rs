@@ -52,7 +52,7 @@ fn uploads_are_kept_by_someone_who_can() {
 fn a_call_that_may_go_upstream_needs_a_key() {
     for (text, why) in [
         ("route = [{ endpoint = \"fal-ai/x\", to = \"upstream\" }]", "route[0] leads `fal-ai/x` to the upstream"),
-        ("proxy.targets.endpoints = [\"fal-ai/**\"]", "proxy.targets.endpoints allows `fal-ai/**`, which goes"),
+        ("proxy.targets.endpoints = [\"fal-ai/**\"]", "proxy.targets.endpoints allows `fal-ai/**`"),
         ("proxy.targets.tokens = true", "proxy.targets.tokens is on"),
         ("proxy.targets.storage = true", "proxy.targets.storage is on"),
     ] {
@@ -65,7 +65,7 @@ fn a_call_that_may_go_upstream_needs_a_key() {
 
 #[test]
 fn no_key_is_needed_where_all_calls_stay_here() {
-    let text = "engine = { enabled = true, model = \"m\" }\nproxy.targets.endpoints = [\"fal-ai/lcm\"]\n\
+    let text = "engine = { enabled = true, model = \"m\" }\n\
                 route = [{ endpoint = \"fal-ai/lcm\", to = \"engine\" }]";
     assert_eq!(faults(text, &Environment::default()), Vec::<String>::new());
 }
@@ -90,6 +90,18 @@ fn files_that_are_named_and_not_there_are_faults_where_the_disk_is_in_sight() {
     for (fault, key) in found.iter().zip(keys) {
         assert!(fault.starts_with(&format!("{key}: ")) && fault.ends_with("is not there"), "{fault}");
     }
+}
+
+#[test]
+fn access_keys_are_there_and_are_keys() {
+    let text = "guard.keys.env = \"DOOR_KEYS\"";
+    assert_fault(text, "guard.keys.env: the variable DOOR_KEYS is not set");
+    let found = faults(text, &Environment::from([("DOOR_KEYS", "canary")]));
+    assert!(found.len() == 1 && found[0].starts_with("guard.keys.env: ") && !found[0].contains("canary"), "{found:?}");
+    let good = Environment::from([("DOOR_KEYS", "me an-id:long-enough-to-be-a-secret")]);
+    assert_eq!(faults(text, &good), Vec::<String>::new());
+    let found = faults("guard.keys.file = \"no.keys\"", &Environment::default().with_disk());
+    assert_eq!(found, ["guard.keys.file: no.keys is not there"]);
 }
 
 #[test]

@@ -12,10 +12,10 @@ use tokio::net::TcpListener;
 use crate::support::fake_fal::{FakeFal, Reply};
 use crate::support::proxy_stack::{CANARY, upstream};
 
-#[expect(dead_code, reason = "the program's own start is not called here")]
+#[expect(dead_code, unreachable_pub, reason = "the program's own start is not called here, and nothing is exported")]
 #[path = "../../examples/embed_in_axum.rs"]
 mod embed_in_axum;
-#[expect(dead_code, reason = "the program's own start is not called here")]
+#[expect(dead_code, unreachable_pub, reason = "the program's own start is not called here, and nothing is exported")]
 #[path = "../../examples/embed_in_hyper.rs"]
 mod embed_in_hyper;
 

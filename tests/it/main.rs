@@ -13,7 +13,15 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_agrees;
+#[cfg(test)]
+mod edge_deadlines;
+#[cfg(test)]
 mod edge_framing;
+#[cfg(test)]
+mod edge_http2;
+#[cfg(test)]
+mod edge_limits;
 #[cfg(test)]
 mod edge_probe;
 #[cfg(test)]
@@ -32,6 +40,10 @@ mod engine_noise;
 mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod guard_keys;
+#[cfg(test)]
+mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]
@@ -62,6 +74,8 @@ mod proxy_conformance;
 mod proxy_policy;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod telemetry_lines;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
-use falgate::wire::{Body, REQUEST_ID, RequestId};
+use falgate::wire::{Body, EndpointPattern, REQUEST_ID, RequestId};
 
 use crate::support::fake_fal::{FakeFal, Reply};
-use crate::support::proxy_stack::{CANARY, get, message, open_stack, post, request, send, text};
+use crate::support::proxy_stack::{CANARY, get, message, open, open_stack, post, request, send, stack, text, upstream};
 
 const RUN: &str = "https://fal.run/fal-ai/flux/dev";
 
@@ -263,7 +263,9 @@ async fn case_19_a_page_that_polls_is_served_over_one_connection() {
 #[tokio::test]
 async fn case_101_and_102_refusals_are_json_and_no_refusal_asks_for_a_retry() {
     let fal = ok().await;
-    let stack = open_stack(&fal.url());
+    let mut settings = open();
+    settings.targets.endpoints = vec![EndpointPattern::parse("fal-ai/flux").unwrap()];
+    let stack = stack(settings, upstream(&fal.url()));
     for (target, body) in [
         ("https://fal.run/me/mine", "{}"),
         ("https://rest.fal.ai/billing", "{}"),

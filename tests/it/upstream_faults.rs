@@ -92,8 +92,10 @@ async fn a_caller_whose_body_pauses_for_too_long_is_told_so() {
 async fn a_caller_whose_body_breaks_is_told_so() {
     let fal = FakeFal::http(|_| Reply::json(200, "{}")).await;
     let (sender, body) = piped();
-    sender.send(Ok("{".into())).await.unwrap();
-    sender.send(Err("gone".into())).await.unwrap();
+    tokio::spawn(async move {
+        sender.send(Ok("{".into())).await.unwrap();
+        sender.send(Err("gone".into())).await.unwrap();
+    });
     let answer = send(&open_stack(&fal.url()), request(Method::POST, RUN, body)).await;
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert!(fal.seen().is_empty());

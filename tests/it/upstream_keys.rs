@@ -86,7 +86,7 @@ async fn a_request_that_was_not_admitted_never_meets_a_key() {
     assert_eq!(fal.connections(), 0);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_key_file_that_changes_is_used_from_then_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
