@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 die() { printf 'tests/clients/js: %s\n' "$*" >&2; exit 1; }
 
 command -v node >/dev/null || die "needs Node 20 or newer"
-node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || die "needs Node 20 or newer, not $(node --version)"
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || die "needs Node 20 or newer, not $(node --version)"
 
 # Installed once for each lock file.
 stamp=node_modules/.installed
