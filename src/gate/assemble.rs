@@ -36,6 +36,27 @@ pub struct Outside<'a> {
     pub look_up: &'a dyn Fn(&str) -> Option<String>,
 }
 
+/// What the gate serves: every call, from whichever door.
+pub trait GateService:
+    Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GateService for S
+where
+    S: Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+}
+
 /// The rooms, put together.
 pub struct Assembled<S> {
     /// Answers requests. [`EdgeServer`](super::accept::EdgeServer) serves it.
@@ -77,22 +98,11 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
-#[expect(clippy::type_complexity, reason = "an opaque service cannot be named in an alias")]
 pub fn assemble(
     config: &Config,
     outside: &Outside<'_>,
     registry: &mut Registry,
-) -> Result<
-    Assembled<
-        impl Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-        + use<>,
-    >,
-    AssembleError,
-> {
+) -> Result<Assembled<impl GateService + use<>>, AssembleError> {
     let keeps_uploads = match config.gate.uploads {
         Uploads::Auto => outside.engine.is_some(),
         Uploads::Gate => true,
@@ -206,9 +216,7 @@ fn upstream(
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
-    let key = FalKeyLayer::new(keys.clone())
-        .with_replay_bytes(config.upstream.key_replay_bytes)
-        .with_metrics(metrics);
+    let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
     Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
 }
 

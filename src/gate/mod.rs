@@ -15,13 +15,13 @@ mod stack;
 mod steer;
 
 pub use admin::Admin;
-pub use assemble::{AssembleError, Assembled, Outside, assemble};
+pub use assemble::{AssembleError, Assembled, GateService, Outside, assemble};
 pub use direct::DirectDoor;
 pub use health::{EngineReadiness, Readiness};
 pub use optional::Optional;
 pub use route_table::{Decision, Destination, RouteSettings, RouteTable, Spill};
 pub use routes::Routes;
-pub use serve::{Orders, ServeError, serve};
+pub use serve::{Bound, Orders, ServeError, bind, serve};
 pub use settings::{GateSettings, Uploads};
 pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};
