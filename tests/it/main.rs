@@ -39,6 +39,10 @@ mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod gate_steer;
+#[cfg(test)]
+mod gate_support;
+#[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]
 mod host_desk;
