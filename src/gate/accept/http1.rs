@@ -42,10 +42,9 @@ where
 {
     let connections = io.pass().connections().clone();
     let mut change = pin!(connections.stage_change());
-    let mut heard = false;
     std::future::poll_fn(|cx| {
-        if !heard {
-            heard = change.as_mut().poll(cx).is_ready();
+        while change.as_mut().poll(cx).is_ready() {
+            change.set(connections.stage_change());
         }
         let draining = connections.stage() > Stage::Serving && io.ahead().is_empty();
         if draining || connections.stage() == Stage::Closing {
@@ -100,13 +99,14 @@ where
     let shared = std::sync::Arc::clone(&io.shared);
     let connections = io.pass().connections().clone();
     let mut change = pin!(connections.stage_change());
-    let (mut heard, mut ending) = (false, false);
+    let mut ending = false;
     let mut alarm = Alarm::default();
     let mut quiet: Option<(u32, Instant)> = None;
     let mut connection = builder.serve_connection(TokioIo::new(io), service.clone()).with_upgrades();
     let ended = std::future::poll_fn(|cx| {
-        if !heard {
-            heard = change.as_mut().poll(cx).is_ready();
+        // The end comes in two stages, and both must be heard.
+        while change.as_mut().poll(cx).is_ready() {
+            change.set(connections.stage_change());
         }
         let stage = connections.stage();
         let old = old_at.is_some_and(|at| at <= Instant::now());
