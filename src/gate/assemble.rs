@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::layers::Origins;
 use super::optional::Optional;
+use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
@@ -132,8 +133,7 @@ pub fn assemble(
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
-        .layer(access)
-        .service(calls.clone());
+        .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
     let proxy = pages.layer(calls);
 
     let readiness = readiness(outside.engine.clone());

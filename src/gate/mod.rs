@@ -7,6 +7,7 @@ mod direct;
 mod health;
 pub mod layers;
 mod optional;
+mod public_health;
 mod route_table;
 mod routes;
 mod serve;
