@@ -79,7 +79,12 @@ impl Gate {
         let config = Config::load(text, &environment).unwrap_or_else(|faults| panic!("{faults}"));
         let engine = if config.engine.enabled {
             let (opened, control) = FakeBackend::open(FakeSettings::default());
-            let engine = Engine::start(config.engine.clone(), |_| Ok(opened));
+            let dispatch = tracing::dispatcher::get_default(Clone::clone);
+            let engine = Engine::start(config.engine.clone(), move |_| {
+                // The engine's thread logs where the test does, for as long as it lives.
+                std::mem::forget(tracing::dispatcher::set_default(&dispatch));
+                Ok(opened)
+            });
             within(engine.ready()).await.unwrap();
             control.clear();
             Some((engine, control))
