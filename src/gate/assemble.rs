@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::layers::Origins;
 use super::optional::Optional;
+use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
@@ -34,6 +35,27 @@ pub struct Outside<'a> {
     pub log: Option<LogWriter>,
     /// Looks up a variable of the process environment that may hold a secret.
     pub look_up: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What the gate serves: every call, from whichever door.
+pub trait GateService:
+    Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GateService for S
+where
+    S: Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
 }
 
 /// The rooms, put together.
@@ -77,22 +99,11 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
-#[expect(clippy::type_complexity, reason = "an opaque service cannot be named in an alias")]
 pub fn assemble(
     config: &Config,
     outside: &Outside<'_>,
     registry: &mut Registry,
-) -> Result<
-    Assembled<
-        impl Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-        + use<>,
-    >,
-    AssembleError,
-> {
+) -> Result<Assembled<impl GateService + use<>>, AssembleError> {
     let keeps_uploads = match config.gate.uploads {
         Uploads::Auto | Uploads::Gate => outside.engine.is_some(),
         Uploads::Upstream => false,
@@ -122,8 +133,7 @@ pub fn assemble(
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
-        .layer(access)
-        .service(calls.clone());
+        .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
     let proxy = pages.layer(calls);
 
     let readiness = readiness(outside.engine.clone());
