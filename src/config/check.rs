@@ -63,7 +63,7 @@ fn uploads(faults: &mut Vec<Fault>, config: &Config) {
 
 /// Where a call may go upstream, there is a key for it.
 fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
-    let Some(why) = needs_a_key(config) else { return };
+    let Some(why) = config.why_a_key_is_needed() else { return };
     let missing = config.upstream.keys.iter().any(|source| match source {
         KeySource::File(path) => environment.lacks(path),
         KeySource::Env(_) | KeySource::EnvPair { .. } => false,
@@ -75,22 +75,6 @@ fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
     if let Err(error) = KeyRing::open(&config.upstream.keys, |name| environment.look_up(name)) {
         faults.push(Fault::new("upstream.keys", format!("{error}; {why}")));
     }
-}
-
-/// Why a key is needed, if one is.
-fn needs_a_key(config: &Config) -> Option<String> {
-    let targets = &config.proxy.targets;
-    for (index, row) in config.route.iter().enumerate() {
-        if row.to == Destination::Upstream || row.spill.is_some() {
-            return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
-        }
-    }
-    // An endpoint that a row gives to the engine needs no entry here, so an entry means fal.
-    if let Some(endpoint) = targets.endpoints.first() {
-        return Some(format!("proxy.targets.endpoints allows `{endpoint}`"));
-    }
-    let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
-    switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
 }
 
 /// The access keys of the direct door are there and are keys.

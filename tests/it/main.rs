@@ -41,6 +41,20 @@ mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
+mod gate_bad_input;
+#[cfg(test)]
+mod gate_canary;
+#[cfg(test)]
+mod gate_doors;
+#[cfg(test)]
+mod gate_life;
+#[cfg(test)]
+mod gate_pages;
+#[cfg(test)]
+mod gate_steer;
+#[cfg(test)]
+mod gate_support;
+#[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
 mod guard_origins;
