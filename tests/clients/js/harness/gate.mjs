@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { certificates } from "./certificates.mjs";
 import { binary, model, root, scratch } from "./places.mjs";
@@ -50,28 +50,47 @@ export class Gate {
   admin = "";
 
   // `settings`: tables over the defaults of a test. `key`: the fal key in its environment, or null for none.
-  static async start(settings = {}, { key = CANARY, env = {} } = {}) {
-    assert.ok(existsSync(binary), `no falgate at ${binary}: build it, or name it in FALGATE_BIN`);
-    const gate = new Gate();
-    await gate.#start(settings, key, env);
-    return gate;
-  }
-
-  async #start(settings, key, env) {
-    this.#folder = mkdtempSync(path.join(scratch, "gate-"));
-    const file = path.join(this.#folder, "falgate.toml");
+  static start(settings = {}, { key = CANARY, env = {} } = {}) {
+    const folder = mkdtempSync(path.join(scratch, "gate-"));
+    const file = path.join(folder, "falgate.toml");
     const base = {
       gate: { listen: "127.0.0.1:0", admin: "127.0.0.1:0", drain: { deadline_ms: 2000 } },
       telemetry: { level: "trace" },
     };
-    this.toml = toToml(merged(base, settings));
-    writeFileSync(file, this.toml);
+    writeFileSync(file, toToml(merged(base, settings)));
+    return Gate.#spawned(file, folder, key, env);
+  }
+
+  // A configuration of the repository, with other ports: `config/demo.toml`.
+  static startFile(file, { key = null } = {}) {
+    const env = { FALGATE__GATE__LISTEN: "127.0.0.1:0", FALGATE__GATE__ADMIN: "127.0.0.1:0", FALGATE__TELEMETRY__LEVEL: "trace" };
+    return Gate.#spawned(path.join(root, file), null, key, env);
+  }
+
+  static async #spawned(file, folder, key, env) {
+    const gate = new Gate();
+    try {
+      assert.ok(existsSync(binary), `no falgate at ${binary}: build it, or name it in FALGATE_BIN`);
+      await gate.#start(file, folder, key, env);
+    } catch (error) {
+      // The runner does not show why a hook failed.
+      process.stderr.write(`${error.message}\n`);
+      gate.#child?.kill("SIGKILL");
+      if (folder) rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+    return gate;
+  }
+
+  async #start(file, folder, key, env) {
+    this.#folder = folder;
     const inherited = Object.entries(process.env).filter(([name]) => !/^(FAL|NODE)/.test(name));
     this.#child = spawn(binary, ["serve", "--config", file], {
       cwd: root,
       env: { ...Object.fromEntries(inherited), RUST_BACKTRACE: "1", CALLER_KEYS: `tests ${CALLER_KEY}`, ...(key === null ? {} : { FAL_KEY: key }), ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
+    process.once("exit", () => this.#child.kill("SIGKILL")); // A run that is cut short leaves no gate behind.
     let heard = () => {};
     const hear = (chunk) => {
       this.output += chunk;
@@ -81,7 +100,7 @@ export class Gate {
     this.#child.stderr.setEncoding("utf8").on("data", hear);
     this.#exit = new Promise((resolve) => this.#child.once("close", (code, signal) => resolve({ code, signal })));
     const died = this.#exit.then(({ code, signal }) => {
-      throw new Error(`the gate ended with ${signal ?? code} before it was ready\n${this.toml}\n${this.output.slice(-4000)}`);
+      throw new Error(`the gate ended with ${signal ?? code} before it was ready\n${readFileSync(file)}\n${this.output.slice(-4000)}`);
     });
     died.catch(() => {});
     const late = new Promise((_, fail) => setTimeout(() => fail(new Error(`the gate is not ready\n${this.output.slice(-4000)}`)), READY_MS).unref());
@@ -152,7 +171,7 @@ export class Gate {
     const killer = setTimeout(() => this.#child.kill("SIGKILL"), STOP_MS);
     const { code, signal } = await this.#exit;
     clearTimeout(killer);
-    rmSync(this.#folder, { recursive: true, force: true });
+    if (this.#folder) rmSync(this.#folder, { recursive: true, force: true });
     for (const part of [CANARY_ID, CANARY_SECRET]) {
       const at = this.output.indexOf(part);
       assert.equal(at, -1, `the key is in the gate's output: …${this.output.slice(Math.max(0, at - 300), at + 100)}…`);
