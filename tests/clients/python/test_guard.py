@@ -1,8 +1,8 @@
 """Access keys at the direct door, and an engine that is busy."""
 
 import asyncio
+import contextlib
 import threading
-import time
 import unittest
 
 import httpx
@@ -47,52 +47,53 @@ max_working_pixels = 4194304
 """
 
 
+PICTURE = fal_client.encode(png(1024, 1024), "image/png")
+
+
 def long_run() -> dict:
-    picture = fal_client.encode(png(1024, 1024), "image/png")
-    return inputs(image_url=picture, num_inference_steps=12, num_images=8, strength=1)
+    return inputs(image_url=PICTURE, num_inference_steps=12, num_images=8, strength=1)
 
 
 class Busy(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.gate = Gate(ENGINE.replace("[host.pictures]\nmin_working_side = 64\n", SLOW).replace("[engine]", "[engine]\nmax_batch = 1\nthreads = 1"))
+        one_at_a_time = ENGINE.replace("[engine]", "[engine]\nmax_batch = 1\nthreads = 1")
+        cls.gate = Gate(one_at_a_time.replace("[host.pictures]\nmin_working_side = 64\n", SLOW))
 
     @classmethod
     def tearDownClass(cls):
         cls.gate.stop()
 
     def setUp(self):
-        self.before = len(self.gate.requests(PATH))
+        self.gone = len(self.gate.gone(PATH))
 
-    def busy(self, seconds: float = 60) -> threading.Thread:
-        """A caller who keeps the engine busy and leaves after a time."""
+    def keep_busy(self) -> None:
+        """Two callers with long runs who leave after a time: one run is on the device, one waits."""
         def ask():
-            try:
-                sync().run(APP, long_run(), timeout=seconds, start_timeout=60)
-            except httpx.TimeoutException:
-                pass
+            with contextlib.suppress(httpx.TimeoutException):
+                sync().run(APP, long_run(), timeout=10, start_timeout=60)
 
-        thread = threading.Thread(target=ask)
-        thread.start()
-        return thread
+        for thread in (threading.Thread(target=ask) for _ in range(2)):
+            thread.start()
+            self.addCleanup(thread.join)
+        self.gate.until(lambda: "engine_queue_jobs 1" in self.gate.metrics(), "no run waits")
 
     def test_a_run_that_cannot_start_in_time_is_a_504_that_is_not_asked_again(self):
-        thread = self.busy(8)
-        time.sleep(1)
+        self.keep_busy()
         with self.assertRaises(FalClientHTTPError) as caught:
             sync().run(APP, inputs(), start_timeout=1.1)
         error = caught.exception
-        thread.join()
         self.assertEqual(error.status_code, 504)
         self.assertEqual(error.response_headers["x-fal-request-timeout-type"], "user")
         self.assertEqual(error.error_type, "request_timeout")
-        statuses = [entry["status"] for entry in self.gate.logged(PATH, self.before + 2)[self.before:]]
+        self.gate.wait_for_gone(PATH, self.gone + 2)
+        statuses = [entry["status"] for entry in self.gate.requests(PATH)]
         self.assertEqual(statuses.count(504), 1, statuses)
 
     def test_a_client_that_times_out_is_gone_and_the_engine_goes_on(self):
         with self.assertRaises(httpx.ReadTimeout):
             sync().run(APP, long_run(), timeout=1, start_timeout=60)
-        self.assertEqual(self.gate.logged(PATH, self.before + 1)[self.before]["end"], "gone")
+        self.gate.wait_for_gone(PATH, self.gone + 1)
         self.assertEqual(len(sync().run(APP, inputs())["images"]), 1)
 
     def test_a_cancelled_task_is_gone_and_the_engine_goes_on(self):
@@ -101,5 +102,5 @@ class Busy(unittest.TestCase):
 
         with self.assertRaises(asyncio.TimeoutError):
             asyncio.run(leave())
-        self.assertEqual(self.gate.logged(PATH, self.before + 1)[self.before]["end"], "gone")
+        self.gate.wait_for_gone(PATH, self.gone + 1)
         self.assertEqual(len(sync().run(APP, inputs())["images"]), 1)

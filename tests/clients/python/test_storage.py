@@ -39,7 +39,8 @@ class Uploads(unittest.TestCase):
         self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
 
     def test_an_upload_falls_back_when_the_cdn_fails_and_a_run_takes_it(self):
-        url = with_cdn_token(sync()).upload(png(), "image/png", file_name="drawing.png")
+        with self.assertLogs("fal_client.client", "WARNING"):
+            url = with_cdn_token(sync()).upload(png(), "image/png", file_name="drawing.png")
         [refused] = self.gate.logged("/cdn/files/upload", 1)
         self.assertGreaterEqual(refused["status"], 400)
         self.assert_stored(url, png(), "image/png")

@@ -44,6 +44,9 @@ warm_up_px = 64
 [[route]]
 endpoint = "fal-ai/lcm-sd15-i2i"
 to = "engine"
+[[route]]
+endpoint = "fal-ai/lcm-sd15-i2i/nowhere"
+to = "engine"
 """
 
 # Access keys at the direct door, from the environment.
@@ -109,11 +112,23 @@ class Gate:
 
     def logged(self, path: str, count: int) -> list[dict]:
         """The request log about this path once it has this many lines: a line is written when its answer has ended."""
-        end = time.monotonic() + 10
-        while len(self.requests(path)) < count:
-            assert time.monotonic() < end, f"not {count} requests of {path}\n{self.output[-4000:]}"
-            time.sleep(0.02)
+        self.until(lambda: len(self.requests(path)) >= count, f"not {count} requests of {path}")
         return self.requests(path)
+
+    def gone(self, path: str) -> list[dict]:
+        """The lines about callers who left before their answer."""
+        return [entry for entry in self.requests(path) if entry["end"] == "gone"]
+
+    def wait_for_gone(self, path: str, count: int) -> None:
+        """Waits until this many callers of this path have left."""
+        self.until(lambda: len(self.gone(path)) >= count, f"not {count} callers of {path} left")
+
+    def until(self, reached, what: str) -> None:
+        """Asks until the answer is yes."""
+        end = time.monotonic() + 30
+        while not reached():
+            assert time.monotonic() < end, f"{what}\n{self.output[-4000:]}"
+            time.sleep(0.02)
 
     def metrics(self) -> str:
         return urllib.request.urlopen(f"{self.admin}/metrics", timeout=5).read().decode()
