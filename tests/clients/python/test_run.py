@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import subprocess
 import sys
@@ -96,8 +97,6 @@ class Runs(unittest.TestCase):
             "import fal_client, json, sys; "
             f"print(len(fal_client.run('{APP}', json.load(sys.stdin))['images']))"
         )
-        import json
-
         done = subprocess.run(
             [sys.executable, "-c", script], input=json.dumps(inputs()), text=True, capture_output=True,
             env=os.environ | {"FAL_RUN_HOST": HOST, "FAL_KEY": CALLER_KEY, "SSL_CERT_FILE": str(certificates.CA)},
