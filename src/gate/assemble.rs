@@ -206,9 +206,7 @@ fn upstream(
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
-    let key = FalKeyLayer::new(keys.clone())
-        .with_replay_bytes(config.upstream.key_replay_bytes)
-        .with_metrics(metrics);
+    let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
     Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
 }
 
