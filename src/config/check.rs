@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::{Destination, Uploads};
+use crate::guard::AccessKeys;
 use crate::upstream::{KeyRing, KeySource};
 
 /// Everything that is wrong with settings that could be read.
@@ -18,6 +19,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     routes(&mut faults, config);
     uploads(&mut faults, config);
     keys(&mut faults, config, environment);
+    access_keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
 }
@@ -61,7 +63,7 @@ fn uploads(faults: &mut Vec<Fault>, config: &Config) {
 
 /// Where a call may go upstream, there is a key for it.
 fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
-    let Some(why) = needs_a_key(config) else { return };
+    let Some(why) = config.why_a_key_is_needed() else { return };
     let missing = config.upstream.keys.iter().any(|source| match source {
         KeySource::File(path) => environment.lacks(path),
         KeySource::Env(_) | KeySource::EnvPair { .. } => false,
@@ -75,20 +77,29 @@ fn keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
     }
 }
 
-/// Why a key is needed, if one is.
-fn needs_a_key(config: &Config) -> Option<String> {
-    let targets = &config.proxy.targets;
-    for (index, row) in config.route.iter().enumerate() {
-        if row.to == Destination::Upstream || row.spill.is_some() {
-            return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
+/// The access keys of the direct door are there and are keys.
+fn access_keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let settings = &config.guard.keys;
+    let mut judge = |key: &str, text: &str| {
+        if let Err(fault) = AccessKeys::read([text]) {
+            faults.push(Fault::new(key, fault.to_string()));
+        }
+    };
+    if let Some(path) = settings.file.as_deref().filter(|path| environment.sees_disk() && path.exists()) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => judge("guard.keys.file", &text),
+            Err(error) => {
+                faults.push(Fault::new("guard.keys.file", format!("cannot read {}: {error}", path.display())));
+                return;
+            }
         }
     }
-    // An endpoint that a row gives to the engine needs no entry here, so an entry means fal.
-    if let Some(endpoint) = targets.endpoints.first() {
-        return Some(format!("proxy.targets.endpoints allows `{endpoint}`"));
+    if let Some(name) = &settings.env {
+        match environment.look_up(name) {
+            Some(text) => judge("guard.keys.env", &text),
+            None => faults.push(Fault::new("guard.keys.env", format!("the variable {name} is not set"))),
+        }
     }
-    let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
-    switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
 }
 
 /// Files and folders that are named are there.
@@ -102,6 +113,7 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
         look("gate.tls.cert_file", Some(&tls.cert_file));
         look("gate.tls.key_file", Some(&tls.key_file));
     }
+    look("guard.keys.file", config.guard.keys.file.as_deref());
     look("host.fetch.ca_file", config.host.fetch.ca_file.as_deref());
     look("upstream.ca_file", config.upstream.ca_file.as_deref());
     for (index, source) in config.upstream.keys.iter().enumerate() {

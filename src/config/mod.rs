@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::engine::EngineSettings;
-use crate::gate::{GateSettings, RouteSettings};
+use crate::gate::{Destination, GateSettings, RouteSettings};
 use crate::guard::GuardSettings;
 use crate::host::HostSettings;
 use crate::proxy::ProxySettings;
@@ -74,6 +74,23 @@ impl Config {
             Some(config) if faults.is_empty() => Ok(config),
             _ => Err(Faults(faults)),
         }
+    }
+
+    /// Why a fal key is needed, if one is: what may be called upstream.
+    #[must_use]
+    pub fn why_a_key_is_needed(&self) -> Option<String> {
+        let targets = &self.proxy.targets;
+        for (index, row) in self.route.iter().enumerate() {
+            if row.to == Destination::Upstream || row.spill.is_some() {
+                return Some(format!("route[{index}] leads `{}` to the upstream", row.endpoint));
+            }
+        }
+        // An endpoint that a row gives to the engine needs no entry here, so an entry means fal.
+        if let Some(endpoint) = targets.endpoints.first() {
+            return Some(format!("proxy.targets.endpoints allows `{endpoint}`"));
+        }
+        let switches = [("tokens", targets.tokens), ("storage", targets.storage)];
+        switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
     }
 
     /// The JSON Schema of the file, for editors.

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::layers::Origins;
 use super::optional::Optional;
+use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
@@ -21,7 +22,7 @@ use crate::host::HostService;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
-use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, TargetSettings};
+use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
 const OLD_PROXY_PATH: &str = "/api/_fal/proxy";
@@ -34,6 +35,27 @@ pub struct Outside<'a> {
     pub log: Option<LogWriter>,
     /// Looks up a variable of the process environment that may hold a secret.
     pub look_up: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What the gate serves: every call, from whichever door.
+pub trait GateService:
+    Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> GateService for S
+where
+    S: Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
 }
 
 /// The rooms, put together.
@@ -77,28 +99,16 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
-#[expect(clippy::type_complexity, reason = "an opaque service cannot be named in an alias")]
 pub fn assemble(
     config: &Config,
     outside: &Outside<'_>,
     registry: &mut Registry,
-) -> Result<
-    Assembled<
-        impl Service<Request<Body>, Response = Response<LoggedBody<Body>>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-        + use<>,
-    >,
-    AssembleError,
-> {
+) -> Result<Assembled<impl GateService + use<>>, AssembleError> {
     let keeps_uploads = match config.gate.uploads {
-        Uploads::Auto => outside.engine.is_some(),
-        Uploads::Gate => true,
+        Uploads::Auto | Uploads::Gate => outside.engine.is_some(),
         Uploads::Upstream => false,
     };
-    let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads && outside.engine.is_some()));
+    let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
     let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
     let files = match &host {
@@ -107,23 +117,23 @@ pub fn assemble(
     };
     let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
 
-    let allow = |targets: TargetSettings| {
-        let allowed = AllowedTargets::new(targets).with_hosted(table.hosted().cloned());
+    let allow = |targets: TargetSettings, spilling: Reach| {
+        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
-    let (access, direct_targets) = match access_keys(config, outside)? {
-        Some(keys) => (AccessKeysLayer::new(keys), config.proxy.targets.clone()),
-        // Whoever comes without a key comes to the engine; the owner's bill stays closed.
-        None => (AccessKeysLayer::open(), TargetSettings::default()),
+    let proxied = allow(config.proxy.targets.clone(), Reach::Fal);
+    let (access, direct_allowed) = match access_keys(config, outside)? {
+        Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
+        // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
+        None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
     };
-    let direct_allowed = Arc::new(allow(direct_targets));
-    let calls = FalProxyLayer::new(config.proxy.clone(), allow(config.proxy.targets.clone())).layer(steer);
+    let direct_allowed = Arc::new(direct_allowed);
+    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
-        .layer(access)
-        .service(calls.clone());
+        .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
     let proxy = pages.layer(calls);
 
     let readiness = readiness(outside.engine.clone());
@@ -148,7 +158,7 @@ pub fn assemble(
 fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, KeyError> {
     match KeyRing::open(&config.upstream.keys, outside.look_up) {
         Ok(keys) => Ok(Some(keys)),
-        Err(KeyError::Missing { .. }) if !may_go_upstream(config) => Ok(None),
+        Err(KeyError::Missing { .. }) if config.why_a_key_is_needed().is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -174,14 +184,6 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
     }
     let keys = AccessKeys::read(texts.iter().map(String::as_str));
     keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "its lists".to_owned(), cause: cause.into() })
-}
-
-fn may_go_upstream(config: &Config) -> bool {
-    let targets = &config.proxy.targets;
-    !targets.endpoints.is_empty()
-        || targets.tokens
-        || targets.storage
-        || config.route.iter().any(|row| row.to == super::Destination::Upstream || row.spill.is_some())
 }
 
 fn upstream(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{CallKind, EndpointPattern, FalCall};
+use crate::wire::{CallKind, EndpointPattern, FalCall, Reach};
 
 /// One row of the route table, `[[route]]`. The first row that matches decides; without one a call goes upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -74,9 +74,17 @@ impl RouteTable {
         self.rows.iter().find(meant).map_or(upstream, |row| Decision { to: row.to, spill: row.spill })
     }
 
-    /// The endpoints that are answered here.
-    pub fn hosted(&self) -> impl Iterator<Item = &EndpointPattern> {
-        self.rows.iter().filter(|row| row.to == Destination::Engine).map(|row| &row.endpoint)
+    /// How far the rows let calls go that no allow list names: to the engine, with `spilling` for rows that spill, and
+    /// never straight upstream.
+    pub fn reaches(&self, spilling: Reach) -> impl Iterator<Item = (EndpointPattern, Option<Reach>)> {
+        self.rows.iter().map(move |row| {
+            let reach = match (row.to, row.spill) {
+                (Destination::Engine, None) => Some(Reach::Here),
+                (Destination::Engine, Some(Spill::Upstream)) => Some(spilling),
+                (Destination::Upstream, _) => None,
+            };
+            (row.endpoint.clone(), reach)
+        })
     }
 }
 
@@ -100,7 +108,8 @@ mod tests {
         assert_eq!(table.decide(&call(CallKind::Run, "110602490-lcm-sd15-i2i")).to, Destination::Engine);
         assert_eq!(table.decide(&call(CallKind::Run, "fal-ai/flux")).to, Destination::Upstream);
         assert_eq!(table.decide(&call(CallKind::Run, "me/mine")).to, Destination::Upstream);
-        assert_eq!(table.hosted().count(), 1);
+        let reaches: Vec<_> = table.reaches(Reach::Fal).map(|(_, reach)| reach).collect();
+        assert_eq!(reaches, [Some(Reach::Here), None]);
     }
 
     #[test]

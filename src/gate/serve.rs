@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
-use tower::ServiceBuilder;
+use tower_layer::Layer as _;
 
-use super::Admin;
-use super::accept::{DrainReport, EdgeServer, LimitSettings, Listener, RefusalLayer, TlsError, TlsKeeper};
-use super::assemble::{AssembleError, Outside, assemble};
+use super::accept::{DrainReport, EdgeServer, LimitSettings, Listener, Refusal, RefusalLayer, TlsError, TlsKeeper};
+use super::assemble::{AssembleError, Assembled, GateService, Outside, assemble};
+use super::{Admin, Readiness};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState, OpenError};
 use crate::upstream::KeyRing;
@@ -59,9 +59,21 @@ pub enum ServeError {
 pub async fn serve(
     config: &Config,
     outside: Outside<'_>,
-    mut registry: Registry,
+    registry: Registry,
     orders: Orders,
 ) -> Result<DrainReport, ServeError> {
+    bind(config, outside, registry)?.run(orders).await
+}
+
+/// Opens the gate's ports: whoever connects from now on is answered once the gate runs. Needs a tokio runtime.
+///
+/// # Errors
+/// [`ServeError`] for whatever keeps the gate from starting; no port is open then.
+pub fn bind(
+    config: &Config,
+    outside: Outside<'_>,
+    mut registry: Registry,
+) -> Result<Bound<impl GateService + use<>>, ServeError> {
     let assembled = assemble(config, &outside, &mut registry)?;
     let tls = config.gate.tls.clone().map(TlsKeeper::open).transpose()?;
     let listener = listen(config.gate.listen, "gate.listen", &config.gate.limits)?;
@@ -71,33 +83,70 @@ pub async fn serve(
         server = server.with_tls(tls.clone());
     }
     server.connections().show(&mut registry);
-    let _admin = start_admin(config, registry, &assembled.readiness)?;
+    let admin = config.gate.admin.map(|address| AdminPort::open(address, registry, &assembled.readiness, config));
+    let admin = admin.transpose()?;
     say_where(&listener, "gate.listen", if tls.is_some() { "https" } else { "http" });
-    let _reload = AbortOnDrop(tokio::spawn(reload_files(assembled.keys.clone(), tls, Arc::clone(&orders.reload))));
-    let _watch = assembled.keys.map(|keys| {
-        let every = Duration::from_secs(config.upstream.key_watch_s.get());
-        AbortOnDrop(tokio::spawn(keys.watch(every)))
-    });
+    let watch_every = Duration::from_secs(config.upstream.key_watch_s.get());
+    Ok(Bound { assembled, tls, listener, server, admin, engine: outside.engine, watch_every })
+}
 
-    let (readiness, mut stop) = (assembled.readiness, orders.stop);
-    let told = async move {
-        // A sender that is gone can tell nothing any more: then only the engine's failure ends the gate.
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        readiness.drain();
-        tracing::info!("draining");
-    };
-    let serving = server.serve(listener, assembled.service, told);
-    let ended = tokio::select! {
-        report = serving => Ok(report),
-        cause = failed(outside.engine.as_ref()) => Err(ServeError::Engine(cause)),
-    };
-    if let Some(engine) = &outside.engine {
-        engine.close();
-        engine.ended().await;
+/// A gate whose ports are open.
+pub struct Bound<S> {
+    assembled: Assembled<S>,
+    tls: Option<TlsKeeper>,
+    listener: Listener,
+    server: EdgeServer,
+    admin: Option<AdminPort>,
+    engine: Option<Engine>,
+    watch_every: Duration,
+}
+
+impl<S: GateService> Bound<S> {
+    /// Where the gate listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
-    ended
+
+    /// Where the admin listener is, if there is one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn admin_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.admin.as_ref().map(|admin| admin.listener.local_addr()).transpose()
+    }
+
+    /// Serves until `orders.stop`, then drains. Dropping the future cuts everything.
+    ///
+    /// # Errors
+    /// [`ServeError::Engine`] when the engine fails.
+    pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
+        let Assembled { service, readiness, keys } = self.assembled;
+        let _admin = self.admin.map(AdminPort::start);
+        let _reload = AbortOnDrop(tokio::spawn(reload_files(keys.clone(), self.tls, orders.reload)));
+        let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
+        let mut stop = orders.stop;
+        let told = async move {
+            // A sender that is gone can tell nothing any more: then only the engine's failure ends the gate.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            readiness.drain();
+            tracing::info!("draining");
+        };
+        let serving = self.server.serve(self.listener, service, told);
+        let ended = tokio::select! {
+            report = serving => Ok(report),
+            cause = failed(self.engine.as_ref()) => Err(ServeError::Engine(cause)),
+        };
+        if let Some(engine) = &self.engine {
+            engine.close();
+            engine.ended().await;
+        }
+        ended
+    }
 }
 
 fn listen(address: SocketAddr, setting: &'static str, limits: &LimitSettings) -> Result<Listener, ServeError> {
@@ -111,22 +160,33 @@ fn say_where(listener: &Listener, setting: &'static str, scheme: &'static str) {
     }
 }
 
-fn start_admin(
-    config: &Config,
-    registry: Registry,
-    readiness: &super::Readiness,
-) -> Result<Option<AbortOnDrop>, ServeError> {
-    let Some(address) = config.gate.admin else { return Ok(None) };
-    let limits = LimitSettings::default();
-    let listener = listen(address, "gate.admin", &limits)?;
-    say_where(&listener, "gate.admin", "http");
-    let admin = ServiceBuilder::new().layer(RefusalLayer).service(Admin::new(Arc::new(registry), readiness.clone()));
-    let server = EdgeServer::new(limits, config.gate.drain.clone());
-    // Ends with the gate: while it drains, metrics can still be read.
-    let task = tokio::spawn(async move {
-        server.serve(listener, admin, std::future::pending()).await;
-    });
-    Ok(Some(AbortOnDrop(task)))
+/// The admin listener, open and not yet served.
+struct AdminPort {
+    listener: Listener,
+    server: EdgeServer,
+    service: Refusal<Admin>,
+}
+
+impl AdminPort {
+    fn open(
+        address: SocketAddr,
+        registry: Registry,
+        readiness: &Readiness,
+        config: &Config,
+    ) -> Result<Self, ServeError> {
+        let limits = LimitSettings::default();
+        let listener = listen(address, "gate.admin", &limits)?;
+        say_where(&listener, "gate.admin", "http");
+        let service = RefusalLayer.layer(Admin::new(Arc::new(registry), readiness.clone()));
+        Ok(Self { listener, server: EdgeServer::new(limits, config.gate.drain.clone()), service })
+    }
+
+    /// Serves as long as the guard lives. It ends with the gate: while that drains, metrics can still be read.
+    fn start(self) -> AbortOnDrop {
+        AbortOnDrop(tokio::spawn(async move {
+            self.server.serve(self.listener, self.service, std::future::pending()).await;
+        }))
+    }
 }
 
 async fn reload_files(keys: Option<KeyRing>, tls: Option<TlsKeeper>, reload: Arc<Notify>) {

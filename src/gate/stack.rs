@@ -54,7 +54,7 @@ where
         .layer_fn(move |inner| MarkOrigin::new(inner, Arc::clone(&origins)))
         .service(routes)
         .map_request(|request: Request<Counted<Body>>| request.map(|body| body.into_inner().unwrap_or_else(Body::new)));
-    ServiceBuilder::new().layer_fn(MarkId).layer(layers.log.clone()).service(inner)
+    ServiceBuilder::new().layer_fn(MarkId).layer(layers.client_addr.clone()).layer(layers.log.clone()).service(inner)
 }
 
 /// What the request log says of the caller.

@@ -12,11 +12,12 @@ use tower_service::Service;
 
 use super::route_table::{Destination, RouteTable};
 use crate::telemetry::CallNote;
-use crate::wire::{Body, CollectError, Problem, TargetUrl, collect};
+use crate::wire::{Body, CollectError, Problem, Reach, TargetUrl, collect};
 
 /// Picks, per call, the service that answers.
 ///
-/// Needs a [`TargetUrl`] in the request's extensions; without one it answers 404.
+/// Needs a [`TargetUrl`] in the request's extensions; without one it answers 404. No call goes further than its
+/// [`Reach`].
 #[derive(Debug, Clone)]
 pub struct Steer<H, U> {
     table: Arc<RouteTable>,
@@ -60,13 +61,20 @@ where
             return SteerFuture::Refused { problem: Some(problem) };
         };
         let decision = self.table.decide(target.call());
-        match (decision.to, decision.spill) {
-            (Destination::Upstream, _) => {
+        match (decision.to, decision.spill, target.reach()) {
+            // Admission and table read the same rows, so this is never met; a mistake there must not cost money.
+            (Destination::Upstream, _, Reach::Here) => {
+                let problem = Problem::new(StatusCode::FORBIDDEN, "this call may not leave the gate");
+                SteerFuture::Refused { problem: Some(problem) }
+            }
+            (Destination::Upstream, _, Reach::Fal) => {
                 let note = upstream_note(target);
                 SteerFuture::Upstream { inner: self.upstream.call(request), note: Some(note) }
             }
-            (Destination::Engine, None) => SteerFuture::Host { inner: self.host.call(request) },
-            (Destination::Engine, Some(_)) => {
+            (Destination::Engine, None, _) | (Destination::Engine, Some(_), Reach::Here) => {
+                SteerFuture::Host { inner: self.host.call(request) }
+            }
+            (Destination::Engine, Some(_), Reach::Fal) => {
                 let ready = (self.host.clone(), self.upstream.clone());
                 let (host, upstream) =
                     (std::mem::replace(&mut self.host, ready.0), std::mem::replace(&mut self.upstream, ready.1));
@@ -152,5 +160,40 @@ where
             }
             Projected::Spilling { inner } => inner.as_mut().poll(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::gate::{RouteSettings, Spill};
+    use crate::wire::{AllowedTargets, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
+
+    async fn status_with(reach: Reach) -> StatusCode {
+        let endpoint = EndpointPattern::parse("fal-ai/lcm").unwrap();
+        let row = RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream) };
+        let table = RouteTable::new(vec![row], false);
+        let allowed = AllowedTargets::new(TargetSettings::default()).with_rows(table.reaches(reach));
+        let path = PlainPath {
+            class: HostClass::Run,
+            legacy_label: None,
+            method: &Method::POST,
+            path_and_query: "/fal-ai/lcm",
+            door: Door::Http,
+        };
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(allowed.admit_path(&path).unwrap());
+        let full = service_fn(async |_| Ok(Problem::new(StatusCode::TOO_MANY_REQUESTS, "full").into()));
+        let fal = service_fn(async |_| Ok(Response::new(Body::empty())));
+        Steer::new(Arc::new(table), full, fal, 1024).oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_may_not_leave_is_not_spilled() {
+        assert_eq!(status_with(Reach::Fal).await, StatusCode::OK);
+        assert_eq!(status_with(Reach::Here).await, StatusCode::TOO_MANY_REQUESTS);
     }
 }

@@ -1,17 +1,20 @@
 //! Access keys for the direct door: who may call fal-shaped paths without going through a page.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::{Either, Ready, ready};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::telemetry::CallerNote;
 use crate::wire::{Body, Problem, TargetUrl, ToProblem};
 
 /// Shorter keys can be guessed.
@@ -238,7 +241,7 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response<Body>, S::Error>>>;
+    type Future = Either<Noted<S::Future>, Ready<Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -247,13 +250,39 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.caller(&request) {
             Ok(caller) => {
+                let note = caller.as_ref().map(|caller| CallerNote(Arc::clone(&caller.name)));
                 if let Some(caller) = caller {
                     request.extensions_mut().insert(caller);
                 }
-                Either::Left(self.inner.call(request))
+                Either::Left(Noted { inner: self.inner.call(request), note })
             }
             Err(problem) => Either::Right(ready(Ok(problem.into()))),
         }
+    }
+}
+
+pin_project! {
+    /// The answer, with the caller's name for the request log.
+    pub struct Noted<F> {
+        #[pin]
+        inner: F,
+        note: Option<CallerNote>,
+    }
+}
+
+impl<F, E> Future for Noted<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut answer = std::task::ready!(this.inner.poll(cx))?;
+        if let Some(note) = this.note.take() {
+            answer.extensions_mut().insert(note);
+        }
+        Poll::Ready(Ok(answer))
     }
 }
 

@@ -6,6 +6,6 @@ mod origins;
 mod settings;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
-pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings};
+pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;

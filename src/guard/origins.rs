@@ -152,6 +152,7 @@ impl OriginsLayer {
             RETRY_AFTER,
             HeaderName::from_static("x-fal-billable-units"),
             HeaderName::from_static("x-fal-error-type"),
+            HeaderName::from_static("x-fal-request-timeout-type"),
         ];
         let mut cors = CorsLayer::new()
             .allow_origin(origins)

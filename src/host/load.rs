@@ -17,7 +17,7 @@ pub(super) struct Loader<'a> {
     pub(super) pool: &'a PicturePool,
     pub(super) fetcher: &'a Fetcher,
     pub(super) storage: &'a Storage,
-    /// Origins whose files are read from the store, without a network.
+    /// Origins whose files are never asked for over a network, even when they are gone.
     pub(super) origins: &'a [&'a PublicOrigin],
 }
 
@@ -58,9 +58,12 @@ impl Loader<'_> {
         if !pictures::is_remote(&text) {
             return Ok(Encoded::Text(text));
         }
-        if let Some(id) = Storage::own_file(&text, self.origins) {
-            let bytes = self.storage.read(id).ok_or_else(|| HostError::Gone { name: name.clone() })?;
+        let id = Storage::file_id(&text);
+        if let Some(bytes) = id.and_then(|id| self.storage.read(id)) {
             return Ok(Encoded::File(bytes));
+        }
+        if id.is_some() && Storage::is_own(&text, self.origins) {
+            return Err(HostError::Gone { name: name.clone() });
         }
         let fetched = self.fetcher.fetch(&text).await;
         fetched.map(Encoded::File).map_err(|cause| HostError::Fetch { name: name.clone(), cause })

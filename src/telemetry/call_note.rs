@@ -14,3 +14,7 @@ pub struct CallNote {
     /// Time spent waiting for a turn.
     pub waited: Duration,
 }
+
+/// Who called, by the name that the guard knows. The guard puts it into the response's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerNote(pub std::sync::Arc<str>);

@@ -21,6 +21,7 @@ pub(super) struct RequestLine<'a> {
     pub(super) path: &'a str,
     pub(super) status: Option<StatusCode>,
     pub(super) note: Option<&'a CallNote>,
+    pub(super) caller: Option<&'a str>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) served: Duration,
@@ -65,6 +66,11 @@ impl RequestLine<'_> {
         out.extend_from_slice(b"\"");
         if let Some(client) = self.client {
             write!(out, ",\"client\":\"{client}\"")?;
+        }
+        if let Some(caller) = self.caller {
+            out.extend_from_slice(b",\"caller\":\"");
+            write_path(caller, out);
+            out.extend_from_slice(b"\"");
         }
         out.extend_from_slice(b",\"method\":\"");
         out.extend_from_slice(self.method.as_str().as_bytes());
@@ -119,6 +125,10 @@ impl RequestLine<'_> {
         }
         if let Some(client) = self.client {
             write!(out, " client={client}")?;
+        }
+        if let Some(caller) = self.caller {
+            out.extend_from_slice(b" caller=");
+            write_path(caller, out);
         }
         out.extend_from_slice(b" request_id=");
         out.extend_from_slice(self.request_id.map_or(b"-", HeaderValue::as_bytes));
@@ -194,6 +204,7 @@ mod tests {
             path: "/\"},{\"\\\n\u{e9}",
             status: Some(StatusCode::OK),
             note: Some(&note),
+            caller: Some("ann"),
             bytes_in: 1,
             bytes_out: 2,
             served: Duration::from_micros(1_234),
@@ -204,5 +215,6 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(read["served_ms"], 1.234);
         assert_eq!(read["route"], "engine");
+        assert_eq!(read["caller"], "ann");
     }
 }

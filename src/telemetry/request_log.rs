@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::request_line::{End, RequestLine};
-use super::{CallNote, HttpMetrics, LogFormat, LogWriter};
+use super::{CallNote, CallerNote, HttpMetrics, LogFormat, LogWriter};
 
 /// Who asks, for the line. The gate reads it off the request's extensions, because this room knows no other.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +81,7 @@ struct Record {
     bytes_in: BytesIn,
     status: Option<StatusCode>,
     note: Option<CallNote>,
+    caller: Option<CallerNote>,
     bytes_out: u64,
     end: End,
 }
@@ -109,6 +110,7 @@ impl Drop for Record {
             path: self.uri.path(),
             status: self.status,
             note: self.note.as_ref(),
+            caller: self.caller.as_ref().map(|caller| &*caller.0),
             bytes_in,
             bytes_out: self.bytes_out,
             served,
@@ -151,6 +153,7 @@ where
             bytes_in,
             status: None,
             note: None,
+            caller: None,
             bytes_out: 0,
             end: End::Gone,
         };
@@ -182,6 +185,7 @@ where
         if let Some(record) = &mut record {
             record.status = Some(response.status());
             record.note = response.extensions_mut().remove::<CallNote>();
+            record.caller = response.extensions_mut().remove::<CallerNote>();
             if response.body().is_end_stream() {
                 record.end = End::Whole;
             }

@@ -26,7 +26,7 @@ pub use lcm_input::{ImageSource, LcmInput, PictureFormat, Seed};
 pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
 pub use pattern::{EndpointPattern, PatternError};
 pub use problem::{Problem, ToProblem};
-pub use target::{AllowedTargets, PlainPath, TargetSettings, TargetUrl};
+pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl};
 pub use target_refusal::TargetRefusal;
 
 use http::HeaderName;

@@ -8,7 +8,7 @@ use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::call::{Door, from_legacy};
-use super::{EndpointId, EndpointPattern, FalCall, HostClass, NoCall, TargetRefusal};
+use super::{EndpointPattern, FalCall, HostClass, NoCall, TargetRefusal};
 
 /// Hosts whose calls falgate understands, with their class. Compared exactly, in lower case.
 const HOSTS: [(&str, HostClass); 4] = [
@@ -44,6 +44,16 @@ pub struct TargetUrl {
     class: HostClass,
     path_and_query: PathAndQuery,
     call: FalCall,
+    reach: Reach,
+}
+
+/// How far an admitted call may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Only to whoever answers it here.
+    Here,
+    /// To fal too, with the owner's key.
+    Fal,
 }
 
 impl TargetUrl {
@@ -63,6 +73,12 @@ impl TargetUrl {
     #[must_use]
     pub const fn call(&self) -> &FalCall {
         &self.call
+    }
+
+    /// How far the call may go.
+    #[must_use]
+    pub const fn reach(&self) -> Reach {
+        self.reach
     }
 }
 
@@ -85,7 +101,7 @@ pub struct PlainPath<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTargets {
     settings: TargetSettings,
-    hosted: Vec<EndpointPattern>,
+    rows: Vec<(EndpointPattern, Option<Reach>)>,
     hosts_storage: bool,
 }
 
@@ -93,13 +109,14 @@ impl AllowedTargets {
     /// Admits what the settings allow.
     #[must_use]
     pub const fn new(settings: TargetSettings) -> Self {
-        Self { settings, hosted: Vec::new(), hosts_storage: false }
+        Self { settings, rows: Vec::new(), hosts_storage: false }
     }
 
-    /// Also admits endpoints that are answered here and cost nothing at fal.
+    /// Also admits endpoints by the first row that matches, as far as that row says. `None` is a row that admits nothing:
+    /// what it matches needs an entry of the allow list, whatever a later row says.
     #[must_use]
-    pub fn with_hosted(mut self, endpoints: impl IntoIterator<Item = EndpointPattern>) -> Self {
-        self.hosted.extend(endpoints);
+    pub fn with_rows(mut self, rows: impl IntoIterator<Item = (EndpointPattern, Option<Reach>)>) -> Self {
+        self.rows.extend(rows);
         self
     }
 
@@ -158,15 +175,16 @@ impl AllowedTargets {
                 NoCall::UnknownPath => TargetRefusal::UnknownPath { path: path.to_owned() },
                 NoCall::Method(allow) => TargetRefusal::Method { allow },
             })?;
-        self.allow(&call, query)?;
-        Ok(TargetUrl { class, path_and_query: write_path(&call, &segments, path.ends_with('/'), query)?, call })
+        let reach = self.allow(&call, query)?;
+        let path_and_query = write_path(&call, &segments, path.ends_with('/'), query)?;
+        Ok(TargetUrl { class, path_and_query, call, reach })
     }
 
-    fn allow(&self, call: &FalCall, query: Option<&str>) -> Result<(), TargetRefusal> {
+    fn allow(&self, call: &FalCall, query: Option<&str>) -> Result<Reach, TargetRefusal> {
         use super::CallKind as Kind;
         match call.kind {
             Kind::Token if !self.settings.tokens => return Err(TargetRefusal::SwitchedOff { what: "tokens" }),
-            Kind::Initiate if self.hosts_storage => {}
+            Kind::Initiate if self.hosts_storage => return Ok(Reach::Here),
             Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if !self.settings.storage => {
                 return Err(TargetRefusal::SwitchedOff { what: "uploads" });
             }
@@ -175,26 +193,21 @@ impl AllowedTargets {
         if !self.settings.webhooks && query.is_some_and(names_a_webhook) {
             return Err(TargetRefusal::SwitchedOff { what: "webhooks" });
         }
-        match &call.endpoint {
-            Some(endpoint) if !self.allows_endpoint(call, endpoint) => {
-                Err(TargetRefusal::Endpoint { endpoint: endpoint.to_string() })
-            }
-            _ => Ok(()),
+        let Some(endpoint) = &call.endpoint else { return Ok(Reach::Fal) };
+        let meant = |pattern: &EndpointPattern| {
+            pattern.matches(endpoint) || call.kind.names_only_the_app() && pattern.matches_app(endpoint)
+        };
+        if self.settings.endpoints.iter().any(meant) {
+            return Ok(Reach::Fal);
         }
+        let row = self.rows.iter().find(|(pattern, _)| meant(pattern));
+        row.and_then(|(_, reach)| *reach).ok_or_else(|| TargetRefusal::Endpoint { endpoint: endpoint.to_string() })
     }
 
-    fn allows_endpoint(&self, call: &FalCall, endpoint: &EndpointId) -> bool {
-        self.settings
-            .endpoints
-            .iter()
-            .chain(&self.hosted)
-            .any(|pattern| pattern.matches(endpoint) || call.kind.names_only_the_app() && pattern.matches_app(endpoint))
-    }
-
-    /// Whether a token may be minted for an app of this alias.
+    /// Whether a token of fal's may be minted for an app of this alias: it opens what the allow list names, and no more.
     #[must_use]
     pub fn allows_alias(&self, alias: &str) -> bool {
-        self.settings.endpoints.iter().chain(&self.hosted).any(|pattern| pattern.matches_alias(alias))
+        self.settings.endpoints.iter().any(|pattern| pattern.matches_alias(alias))
     }
 }
 
@@ -337,6 +350,24 @@ mod tests {
         ] {
             assert!(matches!(admit(&gate, &Method::POST, target), Err(TargetRefusal::Invalid(_))), "{target}");
         }
+    }
+
+    #[test]
+    fn the_first_row_that_matches_says_how_far_a_call_may_go() {
+        let pattern = |text: &str| EndpointPattern::parse(text).unwrap();
+        let rows = [
+            (pattern("fal-ai/flux/**"), None),
+            (pattern("fal-ai/lcm"), Some(Reach::Fal)),
+            (pattern("fal-ai/**"), Some(Reach::Here)),
+        ];
+        let gate = gate(&["fal-ai/listed"]).with_rows(rows);
+        let reach =
+            |id: &str| admit(&gate, &Method::POST, &format!("https://fal.run/{id}")).map(|target| target.reach());
+        assert_eq!(reach("fal-ai/other"), Ok(Reach::Here));
+        assert_eq!(reach("fal-ai/lcm"), Ok(Reach::Fal));
+        assert_eq!(reach("fal-ai/listed"), Ok(Reach::Fal));
+        assert!(matches!(reach("fal-ai/flux/dev"), Err(TargetRefusal::Endpoint { .. })));
+        assert!(!gate.allows_alias("lcm") && gate.allows_alias("listed"));
     }
 
     #[test]

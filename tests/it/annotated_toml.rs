@@ -43,7 +43,9 @@ spill = "upstream""#,
 ];
 
 /// Examples of keys that have no built-in value and whose type alone shows too little.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 9] = [
+    ("guard.keys.env", "\"FALGATE_ACCESS_KEYS\""),
+    ("guard.keys.file", "\"/run/secrets/falgate_access_keys\""),
     ("host.fetch.ca_file", "\"/etc/ssl/private-ca.pem\""),
     ("gate.tls", "{ cert_file = \"cert.pem\", key_file = \"key.pem\" }"),
     ("upstream.ca_file", "\"/etc/ssl/private-ca.pem\""),

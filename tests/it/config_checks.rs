@@ -93,6 +93,18 @@ fn files_that_are_named_and_not_there_are_faults_where_the_disk_is_in_sight() {
 }
 
 #[test]
+fn access_keys_are_there_and_are_keys() {
+    let text = "guard.keys.env = \"DOOR_KEYS\"";
+    assert_fault(text, "guard.keys.env: the variable DOOR_KEYS is not set");
+    let found = faults(text, &Environment::from([("DOOR_KEYS", "canary")]));
+    assert!(found.len() == 1 && found[0].starts_with("guard.keys.env: ") && !found[0].contains("canary"), "{found:?}");
+    let good = Environment::from([("DOOR_KEYS", "me an-id:long-enough-to-be-a-secret")]);
+    assert_eq!(faults(text, &good), Vec::<String>::new());
+    let found = faults("guard.keys.file = \"no.keys\"", &Environment::default().with_disk());
+    assert_eq!(found, ["guard.keys.file: no.keys is not there"]);
+}
+
+#[test]
 fn faults_of_reading_and_of_checking_are_told_together() {
     let text = "odd = 1\ngate.public_url = \"draw.example\"\nengine.enabled = true\nengine.queue = 0";
     let found = faults(text, &Environment::default());

@@ -29,7 +29,7 @@ const NAME: &str = "field name is malformed";
 const UPGRADE: &str = "upgrade is not a websocket handshake";
 
 async fn answers(cases: &[(&str, &str, &str)]) {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     for (what, request, detail) in cases {
         let answer = dateless(&gate.probe(request).await);
         assert_eq!(answer, bad(detail), "{what}");
@@ -139,7 +139,7 @@ async fn every_doubt_about_host_and_target_is_refused() {
 
 #[tokio::test]
 async fn methods_that_could_echo_or_tunnel_are_refused_before_anything() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let methods = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
     let wanted = refused(
         "405 Method Not Allowed",
@@ -155,7 +155,7 @@ async fn methods_that_could_echo_or_tunnel_are_refused_before_anything() {
 
 #[tokio::test]
 async fn other_versions_are_refused() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/3.0", "HTTP/0.9"] {
         let answer = gate.probe(format!("GET / {version}\r\nhost: a\r\n\r\n")).await;
         assert_eq!(
@@ -168,7 +168,7 @@ async fn other_versions_are_refused() {
 
 #[tokio::test]
 async fn heads_beyond_a_limit_are_refused() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let large = refused("431 Request Header Fields Too Large", "", "request head is too large");
     let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(40_000));
     assert_eq!(dateless(&gate.probe(long).await), large);
@@ -207,7 +207,7 @@ async fn an_upgrade_that_could_smuggle_is_refused() {
 
 #[tokio::test]
 async fn bytes_behind_a_refused_handshake_are_read_as_a_request_and_never_before() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer = gate
         .probe(
             "GET /no HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\
@@ -225,7 +225,7 @@ async fn bytes_behind_a_refused_handshake_are_read_as_a_request_and_never_before
 
 #[tokio::test]
 async fn an_accepted_handshake_opens_a_tunnel_for_any_bytes() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let mut socket = TcpStream::connect(gate.address).await.unwrap();
     socket
         .write_all(b"GET /tunnel HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
@@ -243,7 +243,7 @@ async fn an_accepted_handshake_opens_a_tunnel_for_any_bytes() {
 
 #[tokio::test]
 async fn broken_chunks_close_the_connection() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     for (what, chunks) in [
         ("extension", "5;a=b\r\nhello\r\n0\r\n\r\n"),
         ("bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
@@ -266,7 +266,7 @@ async fn broken_chunks_close_the_connection() {
 
 #[tokio::test]
 async fn sound_chunks_and_pipelined_requests_pass() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer = gate
         .probe(
             "\r\nPOST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\nx-sum: 1\r\n\r\n\
@@ -283,7 +283,7 @@ async fn sound_chunks_and_pipelined_requests_pass() {
 
 #[tokio::test]
 async fn a_violation_in_the_second_request_is_answered_after_the_first() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer = gate
         .probe("GET /first HTTP/1.1\r\nhost: a\r\n\r\nGET /second HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\nGET /third HTTP/1.1\r\nhost: a\r\n\r\n")
         .await;
@@ -294,7 +294,7 @@ async fn a_violation_in_the_second_request_is_answered_after_the_first() {
 
 #[tokio::test]
 async fn underscore_twins_do_not_come_through() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer = gate
         .probe("GET / HTTP/1.1\r\nhost: a\r\nx_forwarded_for: 6.6.6.6\r\nx-fal_target-url: https://evil\r\nx-ok: 1\r\nconnection: close\r\n\r\n")
         .await;
@@ -303,7 +303,7 @@ async fn underscore_twins_do_not_come_through() {
 
 #[tokio::test]
 async fn a_client_that_plays_the_edge_is_refused() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer =
         gate.probe("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-falgate-malformed: nonsense\r\n\r\n").await;
     assert_eq!(dateless(&answer), bad("request is malformed"));
@@ -311,7 +311,7 @@ async fn a_client_that_plays_the_edge_is_refused() {
 
 #[tokio::test]
 async fn an_answer_is_not_lost_though_the_request_goes_on() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let mut socket = TcpStream::connect(gate.address).await.unwrap();
     let head = "POST /unread HTTP/1.1\r\nhost: a\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
     socket.write_all(&[head.as_bytes(), &[b'x'; 100_000]].concat()).await.unwrap();
@@ -322,7 +322,7 @@ async fn an_answer_is_not_lost_though_the_request_goes_on() {
 
 #[tokio::test]
 async fn http_1_0_is_served_and_closed() {
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let answer = gate.probe("GET /old HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("GET /old [] "), "{answer}");
 }

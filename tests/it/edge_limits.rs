@@ -41,11 +41,11 @@ async fn hold(gate: &Gate) -> TcpStream {
 
 #[tokio::test]
 async fn one_connection_too_many_of_an_address_is_told_so_and_closed() {
-    let gate = Gate::start(at_most(100, 2));
+    let gate = Gate::start(&at_most(100, 2));
     let held = (hold(&gate).await, hold(&gate).await);
     assert_eq!(
         goodbye(&gate).await,
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 97\r\nretry-after: 1\r\n\
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 102\r\nretry-after: 1\r\n\
          connection: close\r\n\r\n{\"detail\":\"too many connections from this address\",\"message\":\"too many connections from this address\"}"
     );
     drop(held);
@@ -76,7 +76,7 @@ async fn a_trusted_proxy_may_carry_many() {
 #[tokio::test]
 async fn draining_under_load_fails_no_request() {
     const CLIENTS: usize = 8;
-    let gate = Gate::start(LimitSettings::default());
+    let gate = Gate::start(&LimitSettings::default());
     let address = gate.address;
     let warm = Arc::new(Semaphore::new(0));
     let answered = Arc::new(AtomicUsize::new(0));

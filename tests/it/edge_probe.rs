@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use falgate::gate::accept::{DrainReport, DrainSettings, EdgeServer, LimitSettings, Listener, Refusal, RefusalLayer};
 use falgate::wire::{Body, collect};
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -18,7 +20,7 @@ use tower_service::Service;
 
 /// Says back what came through the edge.
 #[derive(Debug, Clone)]
-pub struct Echo;
+struct Echo;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
@@ -35,7 +37,7 @@ impl Service<Request<Body>> for Echo {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             if parts.uri.path() == "/big" {
-                return Ok(Response::new(Body::from(vec![b'x'; 8 * 1024 * 1024])));
+                return Ok(Response::new(Body::new(Pieces(1024))));
             }
             if parts.uri.path() == "/unread" {
                 return Ok(Response::new(Body::from("unread")));
@@ -53,6 +55,20 @@ impl Service<Request<Body>> for Echo {
             let text = String::from_utf8_lossy(&bytes);
             Ok(Response::new(Body::from(format!("{} {} [{}] {text}", parts.method, parts.uri, names.join(" ")))))
         })
+    }
+}
+
+/// So many pieces of 8 KiB, as an upstream would deliver them.
+struct Pieces(usize);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or_default();
+        Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from_static(&[b'x'; 8192])))))
     }
 }
 
@@ -77,28 +93,28 @@ fn tunnel(mut request: Request<Body>) -> Response<Body> {
 }
 
 /// The echo behind the layer that answers for the edge.
-pub fn echo() -> Refusal<Echo> {
+fn echo() -> Refusal<Echo> {
     RefusalLayer.layer(Echo)
 }
 
 /// A server on a port of its own.
-pub struct Gate {
-    pub address: SocketAddr,
-    pub server: EdgeServer,
+pub(crate) struct Gate {
+    pub(crate) address: SocketAddr,
+    pub(crate) server: EdgeServer,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<DrainReport>,
 }
 
 impl Gate {
-    pub fn start(limits: LimitSettings) -> Self {
-        Self::start_server(EdgeServer::new(limits.clone(), DrainSettings::default()), &limits)
+    pub(crate) fn start(limits: &LimitSettings) -> Self {
+        Self::start_server(EdgeServer::new(limits.clone(), DrainSettings::default()), limits)
     }
 
-    pub fn start_server(server: EdgeServer, limits: &LimitSettings) -> Self {
+    pub(crate) fn start_server(server: EdgeServer, limits: &LimitSettings) -> Self {
         Self::start_with(server, limits, echo())
     }
 
-    pub fn start_with<S>(server: EdgeServer, limits: &LimitSettings, service: S) -> Self
+    pub(crate) fn start_with<S>(server: EdgeServer, limits: &LimitSettings, service: S) -> Self
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -113,7 +129,7 @@ impl Gate {
     }
 
     /// Sends bytes and reads until the gate closes.
-    pub async fn probe(&self, bytes: impl AsRef<[u8]>) -> String {
+    pub(crate) async fn probe(&self, bytes: impl AsRef<[u8]>) -> String {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(bytes.as_ref()).await.unwrap();
         let mut answer = Vec::new();
@@ -121,14 +137,14 @@ impl Gate {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    pub async fn stop(self) -> DrainReport {
+    pub(crate) async fn stop(self) -> DrainReport {
         self.stop.send(()).unwrap();
         self.ended.await.unwrap()
     }
 }
 
 /// One connection in memory, for tests on paused time.
-pub fn in_memory(limits: &LimitSettings, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
+pub(crate) fn in_memory(limits: &LimitSettings, buffer: usize) -> (DuplexStream, JoinHandle<()>) {
     let server = EdgeServer::new(limits.clone(), DrainSettings::default());
     let (client, stream) = tokio::io::duplex(buffer);
     let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
@@ -138,7 +154,7 @@ pub fn in_memory(limits: &LimitSettings, buffer: usize) -> (DuplexStream, JoinHa
 }
 
 /// Reads what has come until the answer ends with `end`.
-pub async fn read_until(socket: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
+pub(crate) async fn read_until(socket: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(end.as_bytes()) {
         let byte = socket.read_u8().await.unwrap_or_else(|_| panic!("ended after {}", answer.escape_ascii()));
@@ -148,6 +164,16 @@ pub async fn read_until(socket: &mut (impl AsyncReadExt + Unpin), end: &str) -> 
 }
 
 /// An answer without its `date` line, which no test can know.
-pub fn dateless(answer: &str) -> String {
+pub(crate) fn dateless(answer: &str) -> String {
     answer.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect()
+}
+
+/// One connection in memory with the same echo on hyper as it comes.
+pub(crate) fn plain_hyper() -> DuplexStream {
+    let (client, stream) = tokio::io::duplex(64 * 1024);
+    let service =
+        hyper::service::service_fn(|request: Request<hyper::body::Incoming>| Echo.call(request.map(Body::from)));
+    let stream = hyper_util::rt::TokioIo::new(stream);
+    tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+    client
 }

@@ -192,9 +192,23 @@ async fn case_95_an_uploaded_file_is_run_without_a_network() {
     let gone = format!("{ORIGIN}/files/{}.png", "0".repeat(32));
     let fault = desk.run(&input_with(json!({ "image_url": gone }))).await.fault();
     assert!(fault["msg"].as_str().unwrap().contains("the file has expired"), "{fault}");
-    let foreign = file.replace(ORIGIN, "https://evil.example");
+    let foreign = gone.replace(ORIGIN, "https://evil.example");
     let fault = desk.run(&input_with(json!({ "image_url": foreign }))).await.fault();
     assert!(fault["msg"].as_str().unwrap().contains("cannot be reached"), "{fault}");
+}
+
+/// Where DNS leads fal's names to a gate, a client uploads to one name and runs at another.
+#[tokio::test]
+async fn case_95_an_uploaded_file_is_known_by_its_id_under_any_name_of_the_gate() {
+    let desk = Desk::open().await;
+    let (upload, file) = announced(&desk, "image/png").await;
+    desk.file(Method::PUT, &upload, png(64, 64)).await;
+    for name in ["https://rest.alpha.fal.ai", "https://rest.draw.example", "http://127.0.0.1:8787"] {
+        let url = file.replace(ORIGIN, name);
+        assert_eq!(desk.run(&input_with(json!({ "image_url": url }))).await.status, 200, "{url}");
+    }
+    let elsewhere = file.replace(&format!("{ORIGIN}/files/"), "https://rest.draw.example/other/files/");
+    assert_eq!(desk.run(&input_with(json!({ "image_url": elsewhere }))).await.status, 422);
 }
 
 #[tokio::test(start_paused = true)]

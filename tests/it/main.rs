@@ -13,6 +13,8 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod edge_agrees;
+#[cfg(test)]
 mod edge_deadlines;
 #[cfg(test)]
 mod edge_framing;
@@ -38,6 +40,24 @@ mod engine_noise;
 mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod gate_bad_input;
+#[cfg(test)]
+mod gate_canary;
+#[cfg(test)]
+mod gate_doors;
+#[cfg(test)]
+mod gate_life;
+#[cfg(test)]
+mod gate_pages;
+#[cfg(test)]
+mod gate_steer;
+#[cfg(test)]
+mod gate_support;
+#[cfg(test)]
+mod guard_keys;
+#[cfg(test)]
+mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]
@@ -68,6 +88,8 @@ mod proxy_conformance;
 mod proxy_policy;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod telemetry_lines;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]

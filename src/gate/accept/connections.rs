@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -158,13 +160,37 @@ impl Connections {
         }
     }
 
-    pub(super) fn stage_change(&self) -> OwnedNotified {
+    fn stage_change(&self) -> OwnedNotified {
         Arc::clone(&self.0.stage_changed).notified_owned()
+    }
+
+    /// A watch that wakes the polling task at every change of stage.
+    pub(super) fn watch(&self) -> StageWatch {
+        StageWatch { connections: self.clone(), change: Box::pin(self.stage_change()) }
     }
 
     pub(super) fn enter(&self, stage: Stage) {
         self.0.stage.fetch_max(stage as u8, Ordering::AcqRel);
         self.0.stage_changed.notify_waiters();
+    }
+}
+
+/// Tells one task of every change of stage.
+#[derive(Debug)]
+pub(super) struct StageWatch {
+    connections: Connections,
+    change: Pin<Box<OwnedNotified>>,
+}
+
+impl StageWatch {
+    /// The stage now; the task is woken when it changes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Stage {
+        let stage = self.connections.stage();
+        // The last stage does not change, and a notice that was heard must not be polled again.
+        while stage < Stage::Closing && self.change.as_mut().poll(cx).is_ready() {
+            self.change = Box::pin(self.connections.stage_change());
+        }
+        self.connections.stage()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One HTTP/1 connection: parked without hyper's buffers while it is quiet, served by hyper while it is not.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -40,15 +40,10 @@ pub(super) async fn wait<T>(io: &mut GuardedIo<T>, http2: Http2) -> Waiting
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let connections = io.pass().connections().clone();
-    let mut change = pin!(connections.stage_change());
-    let mut heard = false;
+    let mut watch = io.pass().connections().watch();
     std::future::poll_fn(|cx| {
-        if !heard {
-            heard = change.as_mut().poll(cx).is_ready();
-        }
-        let draining = connections.stage() > Stage::Serving && io.ahead().is_empty();
-        if draining || connections.stage() == Stage::Closing {
+        let stage = watch.poll(cx);
+        if stage == Stage::Closing || (stage == Stage::Draining && io.ahead().is_empty()) {
             return Poll::Ready(Waiting::End);
         }
         io.poll_request(cx, http2)
@@ -68,7 +63,8 @@ where
     let builder = builder(settings);
     let old_at = settings.age().map(|age| Instant::now() + age);
     loop {
-        let Some(quiet) = busy(io, &service, &builder, settings, old_at).await else { return };
+        // Boxed, so that a parked connection does not keep the room for what it does when it is busy.
+        let Some(quiet) = Box::pin(busy(io, &service, &builder, settings, old_at)).await else { return };
         io = quiet;
         io.give_back_buffers();
         io.idle_until = Some(Instant::now() + ms(settings.idle_ms).saturating_sub(ms(settings.park_ms)));
@@ -98,17 +94,13 @@ where
 {
     io.idle_until = None;
     let shared = std::sync::Arc::clone(&io.shared);
-    let connections = io.pass().connections().clone();
-    let mut change = pin!(connections.stage_change());
-    let (mut heard, mut ending) = (false, false);
+    let mut watch = io.pass().connections().watch();
+    let mut ending = false;
     let mut alarm = Alarm::default();
     let mut quiet: Option<(u32, Instant)> = None;
     let mut connection = builder.serve_connection(TokioIo::new(io), service.clone()).with_upgrades();
     let ended = std::future::poll_fn(|cx| {
-        if !heard {
-            heard = change.as_mut().poll(cx).is_ready();
-        }
-        let stage = connections.stage();
+        let stage = watch.poll(cx);
         let old = old_at.is_some_and(|at| at <= Instant::now());
         if (stage > Stage::Serving || old) && !ending {
             ending = true;

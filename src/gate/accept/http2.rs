@@ -62,9 +62,7 @@ where
     let shared = Arc::clone(&io.shared);
     let stalls = Arc::new(Stalls::default());
     service.stalls = Some(Arc::clone(&stalls));
-    let connections = io.pass().connections().clone();
-    let mut change = pin!(connections.stage_change());
-    let mut heard = false;
+    let mut watch = io.pass().connections().watch();
     let mut alarm = Alarm::default();
     let born = Instant::now();
     let patience = ms(settings.write_idle_ms);
@@ -72,10 +70,7 @@ where
     let mut ending: Option<Instant> = None;
     let mut connection = pin!(builder(settings).serve_connection(TokioIo::new(io), service));
     std::future::poll_fn(|cx| {
-        if !heard {
-            heard = change.as_mut().poll(cx).is_ready();
-        }
-        let stage = connections.stage();
+        let stage = watch.poll(cx);
         if stage == Stage::Closing {
             return Poll::Ready(());
         }

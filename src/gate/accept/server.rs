@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::connections::{Connections, Pass, Stage, TooMany};
@@ -40,6 +41,13 @@ pub struct EdgeServer {
     exempt: Arc<[IpNet]>,
     connections: Connections,
     goodbyes: Arc<Semaphore>,
+}
+
+/// A connection that was taken in.
+struct Client<T> {
+    stream: T,
+    peer: SocketAddr,
+    pass: Pass,
 }
 
 /// How a server ended.
@@ -121,7 +129,8 @@ impl EdgeServer {
                     Ok(pass) => {
                         let (server, service) = (self.clone(), service.clone());
                         // The task ends with its connection; drain waits for it through the pass.
-                        tokio::spawn(async move { server.open(stream, peer, pass, service).await });
+                        let client = Client { stream, peer, pass };
+                        tokio::spawn(async move { server.open(client, service).await });
                     }
                     Err(why) => self.say_goodbye(stream, why),
                 },
@@ -144,22 +153,37 @@ impl EdgeServer {
         self.connections.admit((!is_exempt).then_some(address))
     }
 
-    async fn open<S, B>(&self, stream: TcpStream, peer: SocketAddr, pass: Pass, service: S)
+    async fn open<S, B>(&self, client: Client<TcpStream>, service: S)
     where
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        let Some(tls) = &self.tls else {
-            let http2 = if self.limits.http2_plain { Http2::Maybe } else { Http2::No };
-            return self.speak(stream, peer, pass, service, http2).await;
-        };
-        let handshake = timeout(ms(self.limits.handshake_ms), tls.acceptor().accept(stream));
+        match &self.tls {
+            None => self.speak(client, service, self.plain_http2()).await,
+            // Boxed: the state of TLS is large, and plain connections would keep room for it.
+            Some(tls) => Box::pin(self.shake_hands(tls.acceptor(), client, service)).await,
+        }
+    }
+
+    async fn shake_hands<S, B>(&self, tls: TlsAcceptor, client: Client<TcpStream>, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let Client { stream, peer, pass } = client;
         // Whoever cannot shake hands, or not in time, is no caller and gets no answer.
-        let Ok(Ok(stream)) = handshake.await else { return };
+        let Ok(Ok(stream)) = timeout(ms(self.limits.handshake_ms), tls.accept(stream)).await else { return };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.speak(stream, peer, pass, service, if is_http2 { Http2::Only } else { Http2::No }).await;
+        let http2 = if is_http2 { Http2::Only } else { Http2::No };
+        self.speak(Client { stream, peer, pass }, service, http2).await;
+    }
+
+    fn plain_http2(&self) -> Http2 {
+        if self.limits.http2_plain { Http2::Maybe } else { Http2::No }
     }
 
     /// Serves one plain connection that somebody else accepted, until it ends.
@@ -171,11 +195,10 @@ impl EdgeServer {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        let http2 = if self.limits.http2_plain { Http2::Maybe } else { Http2::No };
-        self.speak(stream, peer, pass, service, http2).await;
+        self.speak(Client { stream, peer, pass }, service, self.plain_http2()).await;
     }
 
-    async fn speak<T, S, B>(&self, stream: T, peer: SocketAddr, pass: Pass, service: S, http2: Http2)
+    async fn speak<T, S, B>(&self, client: Client<T>, service: S, http2: Http2)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -183,6 +206,7 @@ impl EdgeServer {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
+        let Client { stream, peer, pass } = client;
         let mut io = GuardedIo::new(stream, &self.limits, pass);
         io.idle_until = Some(Instant::now() + ms(self.limits.head_ms));
         let waiting = http1::wait(&mut io, http2).await;

@@ -54,14 +54,22 @@ impl Storage {
         }
     }
 
-    /// The file that a URL names, where it is one of this gate's: of any of `origins`, with an id.
+    /// The id in a URL of a stored file, at whatever origin: the gate may have been called by another name when it took
+    /// the file (`rest.fal.ai` for the upload, `fal.run` for the run), and no two files share an id.
     #[must_use]
-    pub fn own_file(url: &str, origins: &[&PublicOrigin]) -> Option<BlobId> {
+    pub fn file_id(url: &str) -> Option<BlobId> {
+        let (_, rest) = url.trim().split_once("://")?;
+        let path = &rest[rest.find('/')?..];
+        files::id_of(path.strip_prefix(FILES_PATH)?.split(['?', '#']).next()?)
+    }
+
+    /// Whether a URL is one of this gate's files for sure, kept or gone: it starts with one of `origins`.
+    #[must_use]
+    pub fn is_own(url: &str, origins: &[&PublicOrigin]) -> bool {
         let url = url.trim();
-        origins.iter().find_map(|origin| {
-            let (start, rest) = url.split_at_checked(origin.0.len())?;
-            let path = start.eq_ignore_ascii_case(&origin.0).then(|| rest.strip_prefix(FILES_PATH))??;
-            files::id_of(path.split(['?', '#']).next()?)
+        origins.iter().any(|origin| {
+            url.split_at_checked(origin.0.len())
+                .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(&origin.0) && rest.starts_with(FILES_PATH))
         })
     }
 

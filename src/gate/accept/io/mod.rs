@@ -3,7 +3,6 @@
 mod read;
 mod write;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
@@ -11,10 +10,9 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::ReadBuf;
-use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use crate::gate::accept::connections::{Pass, Stage};
+use crate::gate::accept::connections::{Pass, Stage, StageWatch};
 use crate::gate::accept::deadline::{Alarm, Pace, PaceRule};
 use crate::gate::accept::framing::{Fault, Framer, Phase, Taken};
 use crate::gate::accept::refusal::stand_in;
@@ -70,7 +68,7 @@ pub(super) struct GuardedIo<T> {
     write_rule: PaceRule,
     alarm: Alarm,
     linger: Option<(Instant, usize)>,
-    cut: Option<Pin<Box<OwnedNotified>>>,
+    cut: Option<StageWatch>,
     pass: Pass,
 }
 
@@ -163,7 +161,7 @@ impl<T> GuardedIo<T> {
         if self.framer.phase() == Phase::Held {
             if self.shared.upgraded.swap(false, Ordering::AcqRel) {
                 self.tunnel();
-                self.cut = Some(Box::pin(self.pass.connections().stage_change()));
+                self.cut = Some(self.pass.connections().watch());
             } else if self.shared.stayed.swap(false, Ordering::AcqRel) {
                 self.framer.stay_http();
                 self.shared.between.store(true, Ordering::Release);
@@ -210,13 +208,8 @@ impl<T> GuardedIo<T> {
 
     /// Nothing to read now; too late?
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
-        if let Some(cut) = &mut self.cut {
-            while self.pass.connections().stage() < Stage::Closing && cut.as_mut().poll(cx).is_ready() {
-                *cut = Box::pin(self.pass.connections().stage_change());
-            }
-            if self.pass.connections().stage() == Stage::Closing {
-                return Poll::Ready(Late::Cut);
-            }
+        if self.cut.as_mut().is_some_and(|watch| watch.poll(cx) == Stage::Closing) {
+            return Poll::Ready(Late::Cut);
         }
         let Some(at) = self.read_deadline() else { return Poll::Pending };
         ready!(self.alarm.poll(cx, at));
