@@ -23,8 +23,9 @@ lint:  ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-bench:  ## Measure the pure parts; scripts/bench-proxy.sh measures the gate
-	cargo bench --locked
+bench:  ## Measure the pure parts, briefly; scripts/bench-proxy.sh measures the gate
+	cargo bench --locked --bench '*' -- --quick
+	@echo "the gate beside nginx: cargo build --release && scripts/bench-proxy.sh"
 
 fmt:  ## Format the code
 	cargo fmt

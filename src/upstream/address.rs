@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use http::Uri;
-use http::uri::{Authority, Parts, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::{HostClass, TargetUrl};
@@ -38,6 +38,25 @@ impl Address {
         let host = self.authority.host();
         let number = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         number.is_ok_and(|address| address.is_loopback()) || host == "localhost"
+    }
+
+    /// Its URL without a path.
+    pub(super) fn root(&self) -> Uri {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).expect("scheme, authority and path make a URI")
+    }
+
+    /// What `Host` says to it: the port only where it is not the scheme's own.
+    pub(super) fn host_header(&self) -> HeaderValue {
+        let default = if self.is_plain() { 80 } else { 443 };
+        let text = match self.authority.port_u16() {
+            Some(port) if port != default => format!("{}:{port}", self.authority.host()),
+            _ => self.authority.host().to_owned(),
+        };
+        HeaderValue::try_from(text).expect("an authority holds only visible ASCII characters")
     }
 
     fn url(&self, target: &TargetUrl) -> Uri {
@@ -144,7 +163,7 @@ impl Addresses {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
+    use http::Method;
     use proptest::prelude::*;
 
     use super::*;

@@ -18,25 +18,29 @@ use super::Addresses;
 use super::error::{ClientError, UpstreamError};
 use super::line::LineEnd;
 use super::metrics::{Outcome, UpstreamMetrics};
+use super::plain::{Exchange, InUse};
 use super::pool::{Pool, explain};
-use super::response_body::watched;
+use super::response_body::{driven, watched};
 use super::sent_body::{Progress, SentBody};
 use super::settings::UpstreamSettings;
 use crate::wire::{Body, TargetUrl, ToProblem};
 
 /// Headers of one connection, which the pool writes itself.
-const OWN: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
+fn is_own(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "host"
+            | "content-length"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "expect"
+            | "keep-alive"
+            | "proxy-connection"
+    )
+}
 
 /// Sends admitted calls to the address of their host class. Clones share their connections.
 ///
@@ -107,21 +111,16 @@ impl Service<Request<Body>> for UpstreamClient {
     fn call(&mut self, request: Request<Body>) -> ClientFuture {
         let inner = Arc::clone(&self.0);
         match inner.prepare(request) {
-            Ok((request, progress)) => ClientFuture {
-                state: State::Waiting {
-                    answer: inner.pool.send(request),
-                    deadline: tokio::time::sleep(inner.first_byte),
-                    progress,
-                    began: Instant::now(),
-                },
-                inner,
-            },
+            Ok((answer, progress)) => {
+                let due = Instant::now() + inner.first_byte;
+                ClientFuture { state: State::Waiting { answer, progress, due }, inner }
+            }
             Err(error) => ClientFuture { state: State::Refused { error: Some(error) }, inner },
         }
     }
 }
 
-type Prepared = (Request<SentBody>, Option<Arc<Progress>>);
+type Prepared = (Answer, Option<Arc<Progress>>);
 
 impl Inner {
     fn prepare(&self, request: Request<Body>) -> Result<Prepared, UpstreamError> {
@@ -129,7 +128,11 @@ impl Inner {
             return Err(UpstreamError::Method);
         }
         let target = request.extensions().get::<TargetUrl>().ok_or(UpstreamError::NoTarget)?;
-        let url = self.addresses.url(target);
+        let plain = self.pool.plain(self.addresses.of(target.class()));
+        let url = match plain {
+            Some(_) => target.path_and_query().clone().into(),
+            None => self.addresses.url(target),
+        };
         let (mut parts, body) = request.into_parts();
         remove_own(&mut parts.headers);
         let (body, progress) = SentBody::new(body, self.idle);
@@ -138,10 +141,14 @@ impl Inner {
         *sent.uri_mut() = url;
         *sent.version_mut() = Version::HTTP_11;
         *sent.headers_mut() = parts.headers;
-        Ok((sent, progress))
+        let answer = match plain {
+            Some(pool) => Answer::Plain { exchange: pool.send(sent) },
+            None => Answer::Secure { answer: self.pool.send(sent), deadline: tokio::time::sleep(self.first_byte) },
+        };
+        Ok((answer, progress))
     }
 
-    fn receive(&self, answer: Response<Incoming>) -> Result<Response<Body>, UpstreamError> {
+    fn receive(&self, answer: Response<Incoming>, from: Option<InUse>) -> Result<Response<Body>, UpstreamError> {
         let (mut parts, body) = answer.into_parts();
         // Where such an answer ends is read differently by different readers.
         let doubtful =
@@ -163,7 +170,11 @@ impl Inner {
         });
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Ok(Response::from_parts(parts, watched(body, self.idle)))
+        let body = match from {
+            Some(from) => driven(body, from, self.idle),
+            None => watched(body, self.idle),
+        };
+        Ok(Response::from_parts(parts, body))
     }
 
     fn fail(&self, error: &UpstreamError) -> Response<Body> {
@@ -192,7 +203,7 @@ fn remove_own(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &OWN {
+    while let Some(name) = headers.keys().find(|name| is_own(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
@@ -212,12 +223,47 @@ pin_project! {
         Refused { error: Option<UpstreamError> },
         Waiting {
             #[pin]
+            answer: Answer,
+            progress: Option<Arc<Progress>>,
+            due: Instant,
+        },
+    }
+}
+
+pin_project! {
+    #[project = Answering]
+    enum Answer {
+        Secure {
+            #[pin]
             answer: ResponseFuture,
             #[pin]
             deadline: Sleep,
-            progress: Option<Arc<Progress>>,
-            began: Instant,
         },
+        Plain { exchange: Exchange },
+    }
+}
+
+type Received = Result<(Response<Incoming>, Option<InUse>), UpstreamError>;
+
+impl Answer {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Received> {
+        match self.project() {
+            Answering::Secure { answer, .. } => answer.poll(cx).map_ok(|answer| (answer, None)).map_err(explain),
+            Answering::Plain { exchange } => exchange.poll(cx).map_ok(|(answer, from)| (answer, Some(from))),
+        }
+    }
+
+    /// Ready once `at` has passed.
+    fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+        match self.project() {
+            Answering::Secure { mut deadline, .. } => {
+                if deadline.deadline() != at {
+                    deadline.as_mut().reset(at);
+                }
+                deadline.poll(cx)
+            }
+            Answering::Plain { exchange } => exchange.poll_due(cx, at),
+        }
     }
 }
 
@@ -226,29 +272,29 @@ impl Future for ClientFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (answer, mut deadline, progress, began) = match this.state.project() {
+        let (mut answer, progress, due) = match this.state.project() {
             Projected::Refused { error } => {
                 let error = error.take().expect("a future is not polled after it is done");
                 return Poll::Ready(Ok(this.inner.fail(&error)));
             }
-            Projected::Waiting { answer, deadline, progress, began } => (answer, deadline, progress, *began),
+            Projected::Waiting { answer, progress, due } => (answer, progress, due),
         };
-        if let Poll::Ready(answer) = answer.poll(cx) {
+        if let Poll::Ready(received) = answer.as_mut().poll(cx) {
             let caller = || progress.as_ref().and_then(|progress| progress.fault());
-            let received = match answer {
-                Ok(answer) => this.inner.receive(answer),
-                Err(error) => Err(caller().unwrap_or_else(|| explain(error))),
+            let received = match received {
+                Ok((answer, from)) => this.inner.receive(answer, from),
+                Err(error) => Err(caller().unwrap_or(error)),
             };
             return Poll::Ready(Ok(received.unwrap_or_else(|error| this.inner.fail(&error))));
         }
         let limit = this.inner.first_byte;
-        while deadline.as_mut().poll(cx).is_ready() {
+        while answer.as_mut().poll_due(cx, *due).is_ready() {
             // While the request is still on its way, the wait has not begun.
-            let due = progress.as_ref().map_or(began, |progress| progress.last()) + limit;
-            if due <= Instant::now() {
+            let later = progress.as_ref().map_or(*due, |progress| progress.last() + limit);
+            if later <= Instant::now() {
                 return Poll::Ready(Ok(this.inner.fail(&UpstreamError::NoAnswer { after: limit })));
             }
-            deadline.as_mut().reset(due);
+            *due = later;
         }
         Poll::Pending
     }

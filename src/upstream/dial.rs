@@ -30,14 +30,19 @@ pub(super) struct Dialer {
 #[error("no connection after {} ms", .0.as_millis())]
 pub(super) struct DialTimeout(pub(super) Duration);
 
+/// Connects sockets that send at once and notice a dead peer.
+pub(super) fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    tcp
+}
+
 impl Dialer {
     pub(super) fn new(tls: rustls::ClientConfig, limit: Duration, metrics: UpstreamMetrics) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
         let connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
-        let inner = connector.https_or_http().enable_all_versions().wrap_connector(tcp);
+        let inner = connector.https_or_http().enable_all_versions().wrap_connector(tcp());
         Self { inner, limit, metrics }
     }
 }

@@ -4,6 +4,7 @@
 //! request: what was not admitted has no address here.
 
 mod address;
+mod alarm;
 mod client;
 mod dial;
 mod error;
@@ -13,6 +14,7 @@ mod key_ring;
 mod key_source;
 mod line;
 mod metrics;
+mod plain;
 mod pool;
 mod response_body;
 mod sent_body;

@@ -12,14 +12,16 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::dial::{DialTimeout, Dialer};
+use super::Address;
+use super::dial::{DialTimeout, Dialer, tcp};
 use super::error::{ClientError, UpstreamError};
 use super::metrics::UpstreamMetrics;
+use super::plain::PlainPool;
 use super::sent_body::SentBody;
 use super::settings::UpstreamSettings;
 
 /// Largest head that is read, and most bytes of a body that wait here for a slow reader on HTTP/1.1.
-const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 /// Most bytes of one body that wait here for a slow reader on HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -27,12 +29,24 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const HEADER_LIST_BYTES: u32 = 64 * 1024;
 
 /// Connections to fal, HTTP/1.1 or HTTP/2 as the other side offers.
+///
+/// Addresses without TLS have pools of their own kind: what is spoken there needs no negotiation.
 #[derive(Clone)]
-pub(super) struct Pool(Client<Dialer, SentBody>);
+pub(super) struct Pool {
+    secure: Client<Dialer, SentBody>,
+    plain: Arc<[PlainPool]>,
+}
 
 impl Pool {
     pub(super) fn new(settings: &UpstreamSettings, metrics: UpstreamMetrics) -> Result<Self, ClientError> {
         let limit = Duration::from_millis(settings.connect_timeout_ms.get());
+        let mut plain: Vec<PlainPool> = Vec::new();
+        let named = &settings.addresses;
+        for address in [&named.run, &named.queue, &named.rest] {
+            if address.is_plain() && !plain.iter().any(|pool| pool.address() == address) {
+                plain.push(PlainPool::new(address, tcp(), settings, metrics.clone()));
+            }
+        }
         let dialer = Dialer::new(tls(settings.ca_file.as_deref())?, limit, metrics);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -49,12 +63,17 @@ impl Pool {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .build(dialer);
-        Ok(Self(client))
+        Ok(Self { secure: client, plain: plain.into() })
     }
 
-    /// Sends a request with an absolute URI. Dropping the future cancels it.
+    /// The pool of an address without TLS.
+    pub(super) fn plain(&self, address: &Address) -> Option<&PlainPool> {
+        self.plain.iter().find(|pool| pool.address() == address)
+    }
+
+    /// Sends a request with an absolute URI, over TLS. Dropping the future cancels it.
     pub(super) fn send(&self, request: Request<SentBody>) -> ResponseFuture {
-        self.0.request(request)
+        self.secure.request(request)
     }
 }
 

@@ -1,14 +1,15 @@
 //! An answer's body on its way back, under an idle deadline.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
+use super::plain::InUse;
 use crate::wire::{Body, BodyError};
 
 /// The other side paused for too long within a body.
@@ -47,6 +48,55 @@ impl HttpBody for AnswerBody {
         let pause = this.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         std::task::ready!(pause.as_mut().poll(cx));
         Poll::Ready(Some(Err(Box::new(Paused(idle)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer's body that moves its own connection.
+struct DrivenBody {
+    inner: Incoming,
+    from: InUse,
+    idle: Duration,
+    since: Option<Instant>,
+}
+
+/// Puts an answer's body under the idle deadline, and lets it bring its bytes itself. An answer that is all there already
+/// costs nothing more, and its connection is free for another call.
+pub(super) fn driven(inner: Incoming, mut from: InUse, idle: Duration) -> Body {
+    if from.settle() {
+        return Body::from(inner);
+    }
+    Body::new(DrivenBody { inner, from, idle, since: None })
+}
+
+impl HttpBody for DrivenBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        // Only driving brings frames, so nobody need be woken for one.
+        let mut quiet = Context::from_waker(Waker::noop());
+        let mut polled = Pin::new(&mut this.inner).poll_frame(&mut quiet);
+        if polled.is_pending() {
+            this.from.drive(cx);
+            polled = Pin::new(&mut this.inner).poll_frame(&mut quiet);
+        }
+        if let Poll::Ready(frame) = polled {
+            this.since = None;
+            this.from.settle();
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let at = *this.since.get_or_insert_with(Instant::now) + this.idle;
+        std::task::ready!(this.from.poll_due(cx, at));
+        Poll::Ready(Some(Err(Box::new(Paused(this.idle)))))
     }
 
     fn is_end_stream(&self) -> bool {

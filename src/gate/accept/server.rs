@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::connections::{Connections, Pass, Stage, TooMany};
 use super::io::{GuardedIo, Http2, Waiting};
 use super::listener::Listener;
-use super::service::EdgeService;
+use super::service::{EdgeService, Spare};
 use super::settings::{DrainSettings, LimitSettings, ms};
 use super::tls::TlsKeeper;
 use super::{http1, http2};
@@ -210,8 +210,14 @@ impl EdgeServer {
         let mut io = GuardedIo::new(stream, &self.limits, pass);
         io.idle_until = Some(Instant::now() + ms(self.limits.head_ms));
         let waiting = http1::wait(&mut io, http2).await;
-        let service =
-            EdgeService { service, shared: Arc::clone(&io.shared), peer, limits: self.limits.head(), stalls: None };
+        let service = EdgeService {
+            service,
+            spare: Spare::default(),
+            shared: Arc::clone(&io.shared),
+            peer,
+            limits: self.limits.head(),
+            stalls: None,
+        };
         match waiting {
             Waiting::Request => Box::pin(http1::serve(io, service, &self.limits)).await,
             Waiting::Http2 => Box::pin(http2::serve(io, service, &self.limits)).await,

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -21,10 +21,15 @@ use super::stalls::{Mark, Stalls};
 use crate::guard::PeerAddr;
 use crate::wire::Body;
 
+/// Where a clone of the service waits for its next request.
+pub(super) type Spare<S> = Arc<Mutex<Option<Box<S>>>>;
+
 /// The service of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeService<S> {
     pub(super) service: S,
+    /// A clone whose last request has been called: the next one takes it instead of cloning again.
+    pub(super) spare: Spare<S>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
     pub(super) limits: HeadLimits,
@@ -58,8 +63,10 @@ where
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
         let request = Request::from_parts(parts, Body::from(body));
         let mark = self.stalls.as_ref().map(|stalls| stalls.mark());
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let service = spare.unwrap_or_else(|| Box::new(self.service.clone()));
         Call {
-            state: State::Waiting { service: self.service.clone(), request: Some(request) },
+            state: State::Waiting { service: Some(service), spare: Arc::clone(&self.spare), request: Some(request) },
             flight: Some((flight, mark)),
             upgrade,
         }
@@ -79,7 +86,7 @@ pin_project! {
 pin_project! {
     #[project = StateProjected]
     enum State<S, F> {
-        Waiting { service: S, request: Option<Request<Body>> },
+        Waiting { service: Option<Box<S>>, spare: Spare<S>, request: Option<Request<Body>> },
         Calling { #[pin] future: F },
     }
 }
@@ -94,9 +101,13 @@ where
         let mut this = self.project();
         loop {
             let future = match this.state.as_mut().project() {
-                StateProjected::Waiting { service, request } => {
-                    let Ok(()) = ready!(service.poll_ready(cx));
-                    service.call(request.take().expect("the request is taken once, on the way out of this state"))
+                StateProjected::Waiting { service, spare, request } => {
+                    let once = "taken once, on the way out of this state";
+                    let Ok(()) = ready!(service.as_mut().expect(once).poll_ready(cx));
+                    let mut service = service.take().expect(once);
+                    let future = service.call(request.take().expect(once));
+                    *spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(service);
+                    future
                 }
                 StateProjected::Calling { future } => {
                     let Ok(response) = ready!(future.poll(cx));
