@@ -52,7 +52,7 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
     }
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP reads keys and certificates again.
+/// SIGTERM and SIGINT stop, and end the process at once when they come again. SIGHUP reads keys and certificates again.
 fn listen_to_signals() -> Result<Orders, Failure> {
     let open =
         |kind| signal(kind).map_err(|cause| Failure::Running { what: "cannot hear signals", cause: cause.into() });
@@ -64,11 +64,15 @@ fn listen_to_signals() -> Result<Orders, Failure> {
     // Lives as long as the process.
     tokio::spawn(async move {
         loop {
-            tokio::select! {
+            let told_before = tokio::select! {
                 _ = term.recv() => tell.send_replace(true),
                 _ = interrupt.recv() => tell.send_replace(true),
                 _ = hang_up.recv() => { reload.notify_one(); false }
             };
+            if told_before {
+                // Whoever asks twice does not want to wait for the drain.
+                std::process::exit(1);
+            }
         }
     });
     Ok(orders)

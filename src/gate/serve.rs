@@ -87,7 +87,8 @@ pub fn bind(
     let admin = admin.transpose()?;
     say_where(&listener, "gate.listen", if tls.is_some() { "https" } else { "http" });
     let watch_every = Duration::from_secs(config.upstream.key_watch_s.get());
-    Ok(Bound { assembled, tls, listener, server, admin, engine: outside.engine, watch_every })
+    let end_engine_within = Duration::from_millis(config.gate.drain.deadline_ms.get());
+    Ok(Bound { assembled, tls, listener, server, admin, engine: outside.engine, watch_every, end_engine_within })
 }
 
 /// A gate whose ports are open.
@@ -99,6 +100,7 @@ pub struct Bound<S> {
     admin: Option<AdminPort>,
     engine: Option<Engine>,
     watch_every: Duration,
+    end_engine_within: Duration,
 }
 
 impl<S: GateService> Bound<S> {
@@ -118,34 +120,35 @@ impl<S: GateService> Bound<S> {
         self.admin.as_ref().map(|admin| admin.listener.local_addr()).transpose()
     }
 
-    /// Serves until `orders.stop`, then drains. Dropping the future cuts everything.
+    /// Serves until `orders.stop` or until the engine fails, then drains. Dropping the future cuts everything.
     ///
     /// # Errors
-    /// [`ServeError::Engine`] when the engine fails.
+    /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
         let Assembled { service, readiness, keys } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
         let _reload = AbortOnDrop(tokio::spawn(reload_files(keys.clone(), self.tls, orders.reload)));
         let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let mut stop = orders.stop;
-        let told = async move {
-            // A sender that is gone can tell nothing any more: then only the engine's failure ends the gate.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
+        let (engine, mut failure) = (self.engine, None);
+        let told = async {
+            tokio::select! {
+                // A sender that is gone can tell nothing any more: then only the engine's failure ends the gate.
+                Ok(_) = stop.wait_for(|stop| *stop) => {}
+                cause = failed(engine.as_ref()) => failure = Some(cause),
             }
             readiness.drain();
             tracing::info!("draining");
         };
-        let serving = self.server.serve(self.listener, service, told);
-        let ended = tokio::select! {
-            report = serving => Ok(report),
-            cause = failed(self.engine.as_ref()) => Err(ServeError::Engine(cause)),
-        };
-        if let Some(engine) = &self.engine {
+        let report = self.server.serve(self.listener, service, told).await;
+        if let Some(engine) = &engine {
             engine.close();
-            engine.ended().await;
+            // A model that is being opened cannot be stopped, and must not keep the process for ever.
+            if tokio::time::timeout(self.end_engine_within, engine.ended()).await.is_err() {
+                tracing::warn!("the engine did not end in time");
+            }
         }
-        ended
+        failure.map_or(Ok(report), |cause| Err(ServeError::Engine(cause)))
     }
 }
 
