@@ -103,7 +103,7 @@ impl PlainPool {
     fn start(&self, request: Request<SentBody>) -> Step {
         match self.take() {
             Some(line) => Step::asking(line, request, Reused::Yes),
-            None => Step::Dialling { dial: Box::pin(self.clone().dial()), request: Some(request) },
+            None => Step::Dialling { dial: Box::pin(self.clone().dial()), request: Some(Box::new(request)) },
         }
     }
 
@@ -161,7 +161,7 @@ type Asked = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError
 
 #[expect(clippy::large_enum_variant, reason = "one lives in each call, on its future and not on the heap")]
 enum Step {
-    Dialling { dial: Dial, request: Option<Request<SentBody>> },
+    Dialling { dial: Dial, request: Option<Box<Request<SentBody>>> },
     Asking { line: Option<Box<Line>>, asked: Asked, reused: Reused },
 }
 
@@ -193,7 +193,7 @@ impl Exchange {
                 Step::Dialling { dial, request } => {
                     let line = ready!(dial.as_mut().poll(cx))?;
                     let request = request.take().expect("the request waits here until the dial is done");
-                    Step::asking(line, request, Reused::No)
+                    Step::asking(line, *request, Reused::No)
                 }
                 Step::Asking { line, asked, reused } => {
                     let driven = line.as_mut().expect("an exchange is not polled after it is done");
