@@ -149,6 +149,11 @@ impl Shared {
         Ok(Place { id, result })
     }
 
+    /// Whether a job still waits for the device.
+    pub(super) fn holds(&self, id: u64) -> bool {
+        self.lock().waiting.iter().any(|queued| queued.id == id)
+    }
+
     /// Takes a job that nobody waits for out of the queue, if it is still there.
     pub(super) fn leave(&self, id: u64) {
         let mut queue = self.lock();

@@ -22,6 +22,12 @@ impl Ticket {
     pub(super) fn new(shared: Arc<Shared>, place: Place) -> Self {
         Self { shared, place, answered: false }
     }
+
+    /// Whether the job still waits for the device. Once it has begun this stays false.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.shared.holds(self.place.id)
+    }
 }
 
 impl Future for Ticket {

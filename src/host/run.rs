@@ -11,7 +11,7 @@ use super::deadline::start_by;
 use super::input::read_input;
 use super::load::Loader;
 use super::{Host, HostError};
-use crate::engine::{EngineError, EngineState, Job, ModelFacts};
+use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Ticket};
 use crate::wire::{Body, LcmOutput, PublicOrigin, RunTimings, Seed};
 
 /// A run's answer, and how long it waited for the device.
@@ -49,19 +49,17 @@ impl Host {
 
         let seed = input.seed.unwrap_or_else(|| Seed::from(u64::from(rand::random::<u32>())));
         let seeds = (0..u64::from(input.num_images)).map(|row| seed.bits().wrapping_add(row)).collect();
-        let done = self
-            .engine
-            .submit(Job {
-                picture: loaded.picture,
-                prompt: input.prompt,
-                strength: input.strength,
-                steps: input.num_inference_steps,
-                guidance_scale: input.guidance_scale,
-                seeds,
-                posterior: self.posterior,
-                start_by: start_by.map(Instant::into_std),
-            })?
-            .await?;
+        let ticket = self.engine.submit(Job {
+            picture: loaded.picture,
+            prompt: input.prompt,
+            strength: input.strength,
+            steps: input.num_inference_steps,
+            guidance_scale: input.guidance_scale,
+            seeds,
+            posterior: self.posterior,
+            start_by: start_by.map(Instant::into_std),
+        })?;
+        let done = drawn(ticket, start_by).await?;
 
         let encoding = Instant::now();
         let place = match (input.sync_mode, &origin) {
@@ -100,6 +98,17 @@ impl Host {
             EngineState::Stopped => Err(EngineError::Closed),
             EngineState::Loading { .. } | EngineState::Ready => self.engine.facts().ok_or(EngineError::Loading),
         }
+    }
+}
+
+/// Waits for a job, and gives up at `start_by` unless it has begun by then. The engine checks the same deadline, but only
+/// between two calls of the device, which may be long.
+async fn drawn(mut ticket: Ticket, start_by: Option<Instant>) -> Result<Done, EngineError> {
+    let Some(start_by) = start_by else { return ticket.await };
+    match tokio::time::timeout_at(start_by, &mut ticket).await {
+        Ok(done) => done,
+        Err(_elapsed) if ticket.is_waiting() => Err(EngineError::StartTimeout),
+        Err(_elapsed) => ticket.await,
     }
 }
 

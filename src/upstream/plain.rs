@@ -159,7 +159,6 @@ async fn sweep(pool: Weak<Inner>) {
 type Dial = Pin<Box<dyn Future<Output = Result<Box<Line>, UpstreamError>> + Send>>;
 type Asked = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<SentBody>>>> + Send>>;
 
-#[expect(clippy::large_enum_variant, reason = "one lives in each call, on its future and not on the heap")]
 enum Step {
     Dialling { dial: Dial, request: Option<Box<Request<SentBody>>> },
     Asking { line: Option<Box<Line>>, asked: Asked, reused: Reused },
