@@ -21,6 +21,7 @@ mod sent_body;
 mod settings;
 
 pub use address::{Address, AddressError, Addresses};
+pub(crate) use alarm::Alarm;
 pub use client::{ClientFuture, UpstreamClient};
 pub use error::{ClientError, UpstreamError};
 pub use key::{FalKey, KeyFault, attach_key};

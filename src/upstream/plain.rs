@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tower_service::Service as _;
 
-use super::alarm::Alarm;
+use super::Alarm;
 use super::error::UpstreamError;
 use super::metrics::UpstreamMetrics;
 use super::pool::HTTP1_BUFFER_BYTES;

@@ -1,37 +1,10 @@
-//! Deadlines that cost nothing while they are met.
+//! The pace that a peer must keep.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::settings::{LimitSettings, ms};
-
-/// One timer for many deadlines: it is only set again when it rings, or when it would ring too late.
-#[derive(Debug, Default)]
-pub(super) struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Alarm {
-    /// Ready once `at` has passed. Wakes the task at `at`, or earlier.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() > at {
-            sleep.as_mut().reset(at);
-        }
-        loop {
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if sleep.deadline() >= at {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(at);
-        }
-    }
-}
 
 /// The pace that a peer must keep while it is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +70,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Alarm;
 
     const RULE: PaceRule =
         PaceRule { idle: Duration::from_secs(10), grace: Duration::from_secs(20), least_bytes_per_s: 100 };

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connections::Stage;
-use super::deadline::Alarm;
 use super::io::{GuardedIo, Http2, Waiting};
 use super::service::EdgeService;
 use super::settings::{LimitSettings, ms};
+use crate::upstream::Alarm;
 use crate::wire::{Body, BodyError};
 
 /// Bytes that an answer may fill ahead of its reader.

@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connections::Stage;
-use super::deadline::Alarm;
 use super::io::GuardedIo;
 use super::service::EdgeService;
 use super::settings::{LimitSettings, ms};
 use super::stalls::Stalls;
+use crate::upstream::Alarm;
 use crate::wire::{Body, BodyError};
 
 /// Streams that a client may have us reset by its own errors before the connection goes.

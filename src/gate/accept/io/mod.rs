@@ -13,10 +13,11 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::gate::accept::connections::{Pass, Stage, StageWatch};
-use crate::gate::accept::deadline::{Alarm, Pace, PaceRule};
+use crate::gate::accept::deadline::{Pace, PaceRule};
 use crate::gate::accept::framing::{Fault, Framer, Phase, Taken};
 use crate::gate::accept::refusal::stand_in;
 use crate::gate::accept::settings::{LimitSettings, ms};
+use crate::upstream::Alarm;
 
 pub(super) use read::{Http2, Waiting};
 
