@@ -258,20 +258,22 @@ fn nothing_names_a_machine_or_a_registry() {
 }
 
 #[test]
-fn every_test_that_the_protocol_page_names_exists() {
-    let page = std::fs::read_to_string(root().join("docs/PROTOCOL.md")).unwrap();
+fn every_test_that_a_page_names_exists() {
     let sources: Vec<String> = ["src", "tests"]
         .iter()
         .flat_map(|folder| files_below(&root().join(folder), "rs"))
         .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
-    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
-    let named: BTreeSet<String> =
-        rows.filter_map(|row| row.trim_matches('|').rsplit('|').next()).flat_map(backticked).collect();
-    let missing = |name: &&String| !sources.iter().any(|source| source.contains(&format!("fn {name}(")));
-    let missing: Vec<String> = named.iter().filter(missing).cloned().collect();
-    assert!(named.len() > 20, "the page names {} tests", named.len());
-    assert_none(&missing);
+    for page in ["docs/PROTOCOL.md", "docs/SECURITY.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+        let named: BTreeSet<String> =
+            rows.filter_map(|row| row.trim_matches('|').rsplit('|').next()).flat_map(backticked).collect();
+        let missing = |name: &&String| !sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+        let missing: Vec<String> = named.iter().filter(missing).map(|name| format!("{page}: {name}")).collect();
+        assert!(named.len() > 20, "{page} names {} tests", named.len());
+        assert_none(&missing);
+    }
 }
 
 #[test]

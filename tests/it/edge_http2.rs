@@ -1,7 +1,5 @@
 //! Row "HTTP/2" of the security table, and the parity of HTTP/2 requests with HTTP/1 ones.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use falgate::gate::accept::{DrainSettings, EdgeServer};
 use falgate::gate::accept::{LimitSettings, TlsKeeper, TlsSettings};
@@ -9,7 +7,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::edge_probe::{Gate, in_memory};
 
@@ -70,129 +68,6 @@ async fn a_header_list_beyond_the_limit_is_refused() {
         Ok(answer) => assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         Err(error) => assert!(!error.is_canceled(), "{error}"),
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// `GET /`, host `a`, from HPACK's static table.
-const GET: [u8; 6] = [0x82, 0x84, 0x86, 0x41, 0x01, b'a'];
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-async fn raw(limits: &LimitSettings) -> (DuplexStream, tokio::task::JoinHandle<()>) {
-    let (mut client, served) = in_memory(limits, 1024 * 1024);
-    client.write_all(&[PREFACE, &frame(4, 0, 0, &[])].concat()).await.unwrap();
-    (client, served)
-}
-
-/// Reads frames until the connection ends; the error codes of its GOAWAYs.
-async fn goaways(mut client: DuplexStream) -> Vec<u32> {
-    let mut bytes = Vec::new();
-    // A reset is an end too.
-    let _ = client.read_to_end(&mut bytes).await;
-    let mut codes = Vec::new();
-    let mut rest = &bytes[..];
-    while rest.len() >= 9 {
-        let length = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
-        if rest[3] == 7 && rest.len() >= 17 {
-            codes.push(u32::from_be_bytes([rest[13], rest[14], rest[15], rest[16]]));
-        }
-        rest = &rest[(9 + length).min(rest.len())..];
-    }
-    codes
-}
-
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-#[tokio::test]
-async fn fields_of_a_connection_reset_their_stream() {
-    for (name, value) in [("te", "gzip"), ("transfer-encoding", "chunked"), ("connection", "close"), ("upgrade", "a")] {
-        let (mut client, _) = raw(&LimitSettings::default()).await;
-        let length = |text: &str| u8::try_from(text.len()).unwrap();
-        let head = [&GET[..], &[0x40, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat();
-        client.write_all(&frame(1, 0x5, 1, &head)).await.unwrap();
-        let mut bytes = [0; 9];
-        loop {
-            client.read_exact(&mut bytes).await.unwrap();
-            let mut payload = vec![0; usize::from(bytes[1]) << 8 | usize::from(bytes[2])];
-            client.read_exact(&mut payload).await.unwrap();
-            // The first frame for stream 1 is a reset, or the head of a 400.
-            if bytes[8] == 1 {
-                let refused = bytes[3] == 3 || (bytes[3] == 1 && payload[0] == 0x8c);
-                assert!(refused, "{name}: {bytes:?} {payload:?}");
-                break;
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_rapid_reset_flood_ends_the_connection() {
-    let (mut client, served) = raw(&LimitSettings::default()).await;
-    let mut flood = Vec::new();
-    for stream in (1..4001).step_by(2) {
-        flood.extend(frame(1, 0x5, stream, &GET));
-        flood.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
-    }
-    // The gate may be gone before all of it is written.
-    let _ = client.write_all(&flood).await;
-    assert!(goaways(client).await.contains(&ENHANCE_YOUR_CALM));
-    served.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_flood_of_continuations_ends_the_connection() {
-    let (mut client, served) = raw(&LimitSettings::default()).await;
-    let mut flood = frame(1, 0x1, 1, &GET);
-    let field = [&[0x40, 0x01, b'x', 0x7f, 0x81, 0x06][..], &[b'y'; 256]].concat();
-    for _ in 0..2000 {
-        flood.extend(frame(9, 0, 1, &field));
-    }
-    let _ = client.write_all(&flood).await;
-    assert!(!goaways(client).await.is_empty());
-    served.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_window_that_stays_shut_ends_the_connection() {
-    let (mut client, served) = raw(&LimitSettings::default()).await;
-    // `GET /big`; the answer has 8 MiB, the window 64 KiB, and nobody opens it. Pings are answered below.
-    let path = [&[0x82, 0x86, 0x41, 0x01, b'a', 0x44, 0x04][..], b"/big"].concat();
-    client.write_all(&frame(1, 0x5, 1, &path)).await.unwrap();
-    let (mut read, mut write) = tokio::io::split(client);
-    let pongs = tokio::spawn(async move {
-        let mut head = [0; 9];
-        while read.read_exact(&mut head).await.is_ok() {
-            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
-            if read.read_exact(&mut payload).await.is_err() {
-                break;
-            }
-            let answer = match (head[3], head[4] & 1) {
-                (6, 0) => frame(6, 1, 0, &payload),
-                (4, 0) => frame(4, 1, 0, &[]),
-                _ => continue,
-            };
-            if write.write_all(&answer).await.is_err() {
-                break;
-            }
-        }
-    });
-    let started = tokio::time::Instant::now();
-    served.await.unwrap();
-    // Thirty seconds of patience, and as long for others on the connection to finish.
-    assert!((60..=80).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
-    pongs.abort();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_connection_without_requests_is_ended() {
-    let (client, served) = raw(&LimitSettings::default()).await;
-    let started = tokio::time::Instant::now();
-    served.await.unwrap();
-    assert!(started.elapsed() <= Duration::from_secs(110), "{:?}", started.elapsed());
-    drop(client);
 }
 
 #[tokio::test]

@@ -21,7 +21,13 @@ mod edge_framing;
 #[cfg(test)]
 mod edge_http2;
 #[cfg(test)]
+mod edge_http2_floods;
+#[cfg(test)]
+mod edge_http2_rules;
+#[cfg(test)]
 mod edge_limits;
+#[cfg(test)]
+mod edge_nginx;
 #[cfg(test)]
 mod edge_probe;
 #[cfg(test)]
@@ -40,6 +46,8 @@ mod engine_noise;
 mod engine_schedule;
 #[cfg(test)]
 mod engine_support;
+#[cfg(test)]
+mod framing_corpus;
 #[cfg(test)]
 mod gate_bad_input;
 #[cfg(test)]
@@ -70,6 +78,8 @@ mod host_pictures;
 mod host_run;
 #[cfg(test)]
 mod host_storage;
+#[cfg(test)]
+mod http2_wire;
 #[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::connections::Stage;
+use super::deadline::PaceRule;
 use super::io::GuardedIo;
 use super::service::EdgeService;
 use super::settings::{LimitSettings, ms};
@@ -62,6 +63,7 @@ where
     let shared = Arc::clone(&io.shared);
     let stalls = Arc::new(Stalls::default());
     service.stalls = Some(Arc::clone(&stalls));
+    service.pace = Some(PaceRule::of_bodies(settings));
     let mut watch = io.pass().connections().watch();
     let mut alarm = Alarm::default();
     let born = Instant::now();

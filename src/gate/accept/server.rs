@@ -217,6 +217,7 @@ impl EdgeServer {
             peer,
             limits: self.limits.head(),
             stalls: None,
+            pace: None,
         };
         match waiting {
             Waiting::Request => Box::pin(http1::serve(io, service, &self.limits)).await,

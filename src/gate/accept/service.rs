@@ -14,8 +14,10 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::deadline::PaceRule;
 use super::framing::HeadLimits;
 use super::io::Shared;
+use super::paced::PacedBody;
 use super::request;
 use super::stalls::{Mark, Stalls};
 use crate::guard::PeerAddr;
@@ -35,6 +37,8 @@ pub(super) struct EdgeService<S> {
     pub(super) limits: HeadLimits,
     /// Where HTTP/2 answers note that nobody takes them.
     pub(super) stalls: Option<Arc<Stalls>>,
+    /// The pace of HTTP/2 bodies. HTTP/1 bodies are held to theirs where their bytes are read.
+    pub(super) pace: Option<PaceRule>,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for EdgeService<S>
@@ -61,7 +65,11 @@ where
         request::mark_secrets(&mut parts.headers);
         parts.extensions.insert(PeerAddr(self.peer));
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
-        let request = Request::from_parts(parts, Body::from(body));
+        let body = match self.pace {
+            Some(rule) if !body.is_end_stream() => Body::new(PacedBody::new(body, rule)),
+            _ => Body::from(body),
+        };
+        let request = Request::from_parts(parts, body);
         let mark = self.stalls.as_ref().map(|stalls| stalls.mark());
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let service = spare.unwrap_or_else(|| Box::new(self.service.clone()));

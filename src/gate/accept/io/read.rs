@@ -24,6 +24,9 @@ pub(in crate::gate::accept) enum Waiting {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Length, type, flags and stream of an HTTP/2 frame.
+const FRAME_HEAD: usize = 9;
+const SETTINGS: u8 = 4;
 
 impl<T: AsyncRead + AsyncWrite + Unpin> GuardedIo<T> {
     /// Waits for a whole head without any buffer but the one that holds its first part.
@@ -33,7 +36,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedIo<T> {
             let may_be_http2 = http2 != Http2::No
                 && self.granted == 0
                 && PREFACE.starts_with(&ahead[..ahead.len().min(PREFACE.len())]);
-            if may_be_http2 && ahead.len() >= PREFACE.len() {
+            if may_be_http2 && ahead.len() >= PREFACE.len() + FRAME_HEAD {
+                // Hyper would take any first frame (RFC 9113, 3.4).
+                if ahead[PREFACE.len() + 3..][..2] != [SETTINGS, 0] {
+                    return Poll::Ready(Waiting::End);
+                }
                 self.tunnel();
                 return Poll::Ready(Waiting::Http2);
             }
