@@ -14,7 +14,7 @@ Examples:
 
 Exit codes:
    0  done
-   1  failed while running
+   1  failed while running, or a port is not to be had
    2  the command line is wrong
   69  the model, its library or its device cannot be used
   78  the configuration is wrong, or something that it names cannot be used";
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Start the gate and serve until SIGTERM or Ctrl-C
     Serve(Serve),
-    /// Name every fault of a configuration, with its key; start nothing
+    /// Name every fault of a configuration and of the files it names; start nothing
     Check(Check),
     /// Look at models
     #[cfg(feature = "onnx")]

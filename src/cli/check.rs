@@ -3,13 +3,18 @@
 use falgate::config::Environment;
 
 use super::arguments::Check;
-use super::configuration;
 use super::exit::Failure;
+use super::{configuration, engine};
 
-/// Says whether a gate would start with this configuration, as far as can be known without opening a port.
+/// Says whether a gate would start with this configuration: opens what `serve` opens, but for ports and graphs.
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(super) fn run(check: &Check, environment: &Environment) -> Result<(), Failure> {
-    configuration::load(&check.file, environment)?;
+    let config = configuration::load(&check.file, environment)?;
+    let causes = falgate::gate::rehearse(&config, &|name| environment.look_up(name));
+    if !causes.is_empty() {
+        return Err(Failure::Unusable { causes });
+    }
+    engine::rehearse(&config, environment)?;
     let name = check.file.config.as_ref().map_or_else(|| "built-in values".into(), |path| path.display().to_string());
     println!("{name}: no fault found");
     Ok(())

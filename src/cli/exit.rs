@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use falgate::config::Faults;
+use falgate::gate::ServeError;
 
 /// Why a command did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -20,11 +21,8 @@ pub(super) enum Failure {
     #[error("{faults}")]
     Configuration { faults: Faults },
     /// The configuration is well formed, but something that it names cannot be used.
-    #[error("the gate cannot start")]
-    Unusable {
-        #[source]
-        cause: Box<dyn Error + Send + Sync>,
-    },
+    #[error("the gate cannot start{}", listed(causes))]
+    Unusable { causes: Vec<ServeError> },
     /// The model, its library or its device cannot be used.
     #[error("{what}")]
     Unavailable {
@@ -41,6 +39,23 @@ pub(super) enum Failure {
     },
 }
 
+/// Each error with its causes: behind a colon if it is the only one, on a line of its own otherwise.
+fn listed(errors: &[ServeError]) -> String {
+    let before = if errors.len() == 1 { ": " } else { "\n  " };
+    errors.iter().map(|error| format!("{before}{}", with_causes(error))).collect()
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text.push_str(&format!(": {deeper}"));
+        cause = deeper.source();
+    }
+    text
+}
+
 impl Failure {
     /// The code for the shell, after `sysexits.h` where it has one.
     fn code(&self) -> u8 {
@@ -55,12 +70,6 @@ impl Failure {
 /// Writes the failure and its causes to stderr.
 #[expect(clippy::print_stderr, reason = "the last words of the program, also when no log is set up")]
 pub(super) fn report(failure: &Failure) -> ExitCode {
-    let mut text = format!("falgate: {failure}");
-    let mut cause = failure.source();
-    while let Some(deeper) = cause {
-        text.push_str(&format!(": {deeper}"));
-        cause = deeper.source();
-    }
-    eprintln!("{text}");
+    eprintln!("falgate: {}", with_causes(failure));
     ExitCode::from(failure.code())
 }

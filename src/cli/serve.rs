@@ -34,20 +34,33 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
     if let Some(log) = &log {
         falgate::telemetry::HttpMetrics::show_log(&mut registry, log.clone());
     }
-    let engine = engine::start(config, environment, &mut registry)?;
-    let outside = Outside { engine, log, look_up: &|name| environment.look_up(name) };
-    match falgate::gate::serve(config, outside, registry, orders).await {
+    let (engine, go) = engine::start(config, environment, &mut registry)?.unzip();
+    let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name) };
+    let served = match falgate::gate::bind(config, outside, registry) {
+        Ok(bound) => {
+            if let Some(go) = go {
+                go.say();
+            }
+            bound.run(orders).await
+        }
+        Err(error) => {
+            drop(go);
+            if let Some(engine) = engine {
+                engine.ended().await;
+            }
+            Err(error)
+        }
+    };
+    match served {
         Ok(report) => {
             let (open, cut, accepted) = (report.open_at_end, report.cut, report.accepted);
             tracing::info!(accepted, open, cut, "drained");
             Ok(())
         }
         Err(ServeError::Engine(cause)) => {
-            Err(Failure::Unavailable { what: "the engine cannot serve".to_owned(), cause: Some(Box::new(cause)) })
+            Err(Failure::Unavailable { what: engine::ENGINE.to_owned(), cause: Some(Box::new(cause)) })
         }
-        Err(error @ (ServeError::Assemble(_) | ServeError::Tls(_))) => {
-            Err(Failure::Unusable { cause: Box::new(error) })
-        }
+        Err(error @ (ServeError::Assemble(_) | ServeError::Tls(_))) => Err(Failure::Unusable { causes: vec![error] }),
         Err(error) => Err(Failure::Running { what: "the gate cannot serve", cause: Box::new(error) }),
     }
 }

@@ -22,7 +22,7 @@ where
     }));
     let ended = served.unwrap_or_else(|payload| Err(OpenError::Panicked { what: panic_message(payload.as_ref()) }));
     match ended {
-        Ok(()) => {
+        Ok(()) | Err(OpenError::CalledOff) => {
             tracing::info!("engine stopped");
             shared.state().send_replace(EngineState::Stopped);
         }

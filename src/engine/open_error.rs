@@ -41,6 +41,9 @@ pub enum OpenError {
         #[source]
         cause: BackendError,
     },
+    /// Whoever started the engine does not want it any more; nothing was opened.
+    #[error("engine was called off before it opened its model")]
+    CalledOff,
     /// The engine's thread cannot be started.
     #[error("engine thread cannot be started")]
     Thread {

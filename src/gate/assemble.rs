@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineState};
 use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
 use crate::host::HostService;
+use crate::host::fetch::Fetcher;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
@@ -167,23 +168,46 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
 fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKeys>, AssembleError> {
     let settings = &config.guard.keys;
     let mut texts = Vec::new();
+    let mut judged = |place: String, text: String| match AccessKeys::read([text.as_str()]) {
+        Ok(_) => {
+            texts.push(text);
+            Ok(())
+        }
+        Err(cause) => Err(AssembleError::AccessKeys { place, cause: cause.into() }),
+    };
     if let Some(name) = &settings.env {
         let text = (outside.look_up)(name).ok_or_else(|| AssembleError::AccessKeys {
             place: name.clone(),
             cause: "the variable is not set".into(),
         })?;
-        texts.push(text);
+        judged(name.clone(), text)?;
     }
     if let Some(path) = &settings.file {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| AssembleError::AccessKeys { place: path.display().to_string(), cause: cause.into() })?;
-        texts.push(text);
+        judged(path.display().to_string(), text)?;
     }
     if settings.is_open() {
         return Ok(None);
     }
     let keys = AccessKeys::read(texts.iter().map(String::as_str));
-    keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "its lists".to_owned(), cause: cause.into() })
+    keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "all lists".to_owned(), cause: cause.into() })
+}
+
+/// Opens what [`assemble`] opens from files and variables, and says all that fails.
+pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<AssembleError> {
+    let outside = Outside { engine: None, log: None, look_up };
+    let fetch = config.engine.enabled.then(|| Fetcher::new(config.host.fetch.clone()));
+    [
+        open_keys(config, &outside).err().map(AssembleError::from),
+        access_keys(config, &outside).err(),
+        OriginsLayer::new(&config.guard.origins).err().map(AssembleError::from),
+        UpstreamClient::new(config.upstream.clone()).err().map(AssembleError::from),
+        fetch.and_then(Result::err).map(AssembleError::from),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn upstream(

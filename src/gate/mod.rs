@@ -22,7 +22,7 @@ pub use health::{EngineReadiness, Readiness};
 pub use optional::Optional;
 pub use route_table::{Decision, Destination, RouteSettings, RouteTable, Spill};
 pub use routes::Routes;
-pub use serve::{Bound, Orders, ServeError, bind, serve};
+pub use serve::{Bound, Orders, ServeError, bind, rehearse, serve};
 pub use settings::{GateSettings, Uploads};
 pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};

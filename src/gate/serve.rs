@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tower_layer::Layer as _;
 
 use super::accept::{DrainReport, EdgeServer, LimitSettings, Listener, Refusal, RefusalLayer, TlsError, TlsKeeper};
-use super::assemble::{AssembleError, Assembled, GateService, Outside, assemble};
+use super::assemble::{self, AssembleError, Assembled, GateService, Outside, assemble};
 use super::{Admin, Readiness};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState, OpenError};
@@ -63,6 +63,15 @@ pub async fn serve(
     orders: Orders,
 ) -> Result<DrainReport, ServeError> {
     bind(config, outside, registry)?.run(orders).await
+}
+
+/// Opens everything that [`bind`] opens but the ports, and lets it go again; says all that keeps a gate from starting. The
+/// engine is not asked.
+#[must_use]
+pub fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<ServeError> {
+    let tls = config.gate.tls.clone().map(TlsKeeper::open).and_then(Result::err);
+    let rooms = assemble::rehearse(config, look_up).into_iter().map(ServeError::from);
+    rooms.chain(tls.map(ServeError::from)).collect()
 }
 
 /// Opens the gate's ports: whoever connects from now on is answered once the gate runs. Needs a tokio runtime.

@@ -21,7 +21,7 @@ use super::sent_body::SentBody;
 use super::settings::UpstreamSettings;
 
 /// Largest head that is read, and most bytes of a body that wait here for a slow reader on HTTP/1.1.
-pub(super) const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+pub(super) const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
 /// Most bytes of one body that wait here for a slow reader on HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;

@@ -144,3 +144,68 @@ fn a_certificate_that_is_none_exits_with_78() {
     assert_eq!(code, Some(78), "{complained}");
     assert!(complained.contains("gate.tls"), "{complained}");
 }
+
+/// What `check` says of a configuration that reads well.
+fn check(folder: &Path, text: &str, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let file = file_with(folder, text);
+    let mut check = falgate(&["check", "--config", &file]);
+    check.envs(variables.iter().copied()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let (code, _, complained) = run(&mut check);
+    (code, complained)
+}
+
+#[test]
+fn check_finds_what_serve_would_stumble_over_and_tells_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["cert.pem", "key.pem", "ca.pem"] {
+        std::fs::write(place(name), "no pem").unwrap();
+    }
+    let text = format!(
+        "[gate]\ntls = {{ cert_file = \"{}\", key_file = \"{}\" }}\n[upstream]\nca_file = \"{ca}\"\n\
+         [host.fetch]\nca_file = \"{ca}\"\n{ENGINE}",
+        place("cert.pem"),
+        place("key.pem"),
+        ca = place("ca.pem")
+    );
+    let (code, complained) = check(folder.path(), &text, &[]);
+    assert_eq!(code, Some(78), "{complained}");
+    for part in ["(gate.tls.cert_file)", "upstream.ca_file", "host.fetch.ca_file", &place("cert.pem")] {
+        assert!(complained.contains(part), "{part}: {complained}");
+    }
+    assert_eq!(complained.lines().count(), 4, "a line for each: {complained}");
+}
+
+const ENGINE: &str = "[engine]\nenabled = true\nmodel = \"tests/models/tiny-lcm-onnx\"\n\
+    [[route]]\nendpoint = \"fal-ai/lcm-sd15-i2i\"\nto = \"engine\"\n";
+
+#[test]
+fn check_finds_keys_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("keys");
+    std::fs::write(&key, "short").unwrap();
+    let file = format!("[guard.keys]\nfile = \"{}\"\n", key.display());
+    let (code, complained) = check(folder.path(), &file, &[]);
+    assert_eq!(code, Some(78));
+    assert!(complained.contains("guard.keys.file") && !complained.contains("short\n"), "{complained}");
+    let fal = format!(
+        "[upstream]\nkeys = [{{ file = \"{}\" }}]\n[proxy.targets]\nendpoints = [\"fal-ai/**\"]\n",
+        key.display()
+    );
+    std::fs::write(&key, "").unwrap();
+    let (code, complained) = check(folder.path(), &fal, &[]);
+    assert_eq!(code, Some(78));
+    assert!(complained.contains("upstream.keys"), "{complained}");
+}
+
+#[test]
+fn check_finds_a_model_that_lacks_a_part_and_a_library_that_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().display().to_string();
+    let (code, complained) = check(folder.path(), &ENGINE.replace("tests/models/tiny-lcm-onnx", &model), &[]);
+    assert_eq!(code, Some(69), "{complained}");
+    assert!(complained.contains("the engine cannot serve") && complained.contains("unet/model.onnx"), "{complained}");
+    let (code, complained) = check(folder.path(), ENGINE, &[("ORT_DYLIB_PATH", "no/such/library.so")]);
+    assert_eq!(code, Some(69), "{complained}");
+    assert!(complained.contains("no/such/library.so"), "{complained}");
+}

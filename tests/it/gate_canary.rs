@@ -1,7 +1,6 @@
 //! Keys, prompts, tokens and pictures show nowhere: not in logs at their most talkative, metrics, answers or debug text.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 
 use falgate::config::{Config, Environment};
 use falgate::engine::{FakeFault, FakePart};
@@ -9,40 +8,17 @@ use falgate::telemetry::LogWriter;
 use http::Method;
 use serde_json::json;
 use tracing::Dispatch;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::gate_support::{APP, ENGINE, Gate, PROXY, RUN, asked, fal_at, proxied};
 use crate::host_desk::{data_uri, input_with, png};
 use crate::support::fake_fal::{FakeFal, Reply};
+use crate::support::log::Log;
 
 const FAL_KEY: &str = "canary1-fal:canary1-secret";
 const ACCESS: &str = "canary2-access:canary2-secret";
 const PROMPT: &str = "a canary3 in a mine";
 const TOKEN: &str = "canary4-token";
 const PICTURE: &[u8] = b"canary5-picture";
-
-/// Everything that was logged, by all threads of this test.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 /// A PNG with the canary in its bytes, after its end where decoders do not look.
 fn picture() -> String {
@@ -139,7 +115,7 @@ fn no_key_prompt_token_or_picture_shows_anywhere() {
     let sink = log.clone();
     let said = tracing::dispatcher::with_default(&dispatch, || runtime.block_on(everything(sink)));
     drop(runtime);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("draining") && log.contains("TRACE"), "the log was listened to");
     assert!(log.contains("lcm-sd15-i2i"), "the request log is in it");
     // What base64 makes of the picture's canary depends on where in a group of three bytes it begins.

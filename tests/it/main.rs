@@ -57,7 +57,11 @@ mod gate_doors;
 #[cfg(test)]
 mod gate_life;
 #[cfg(test)]
+mod gate_memory;
+#[cfg(test)]
 mod gate_pages;
+#[cfg(test)]
+mod gate_process;
 #[cfg(test)]
 mod gate_steer;
 #[cfg(test)]

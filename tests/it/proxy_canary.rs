@@ -1,39 +1,14 @@
 //! The key reaches fal's header and nothing else: no log line, no error, no debug text, no answer.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use http_body_util::BodyExt;
 use tracing::instrument::WithSubscriber;
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::fake_fal::{FakeFal, Reply};
+use crate::support::log::Log;
 use crate::support::proxy_stack::{CANARY, open, open_stack, post, send, stack, upstream};
 use crate::support::raw_fal::{RawFal, Then};
 
 const RUN: &str = "https://fal.run/fal-ai/flux/dev";
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 #[tokio::test]
 async fn the_key_is_in_no_log_error_debug_text_or_answer() {
@@ -56,7 +31,7 @@ async fn the_key_is_in_no_log_error_debug_text_or_answer() {
     .with_subscriber(subscriber)
     .await;
     assert_eq!(good.only().header("authorization"), Some(format!("Key {CANARY}").as_str()));
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("a call to fal has no answer"), "the log was listened to");
     for text in [log, said] {
         assert!(!text.contains("canary"), "{text}");

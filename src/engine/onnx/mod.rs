@@ -25,6 +25,6 @@ pub use backend::OnnxBackend;
 pub use error::{LibraryError, ModelError};
 pub use inspect::{Inspection, PartReport, inspect};
 pub use library::{Found, LibraryPlaces, Origin, Runtime, cached};
-pub use open::{open, tokenizer};
+pub use open::{open, rehearse, tokenizer};
 pub use port::{Dim, Element, Port, Ports};
 pub use settings::OnnxSettings;

@@ -37,6 +37,34 @@ pub fn open(settings: &EngineSettings, places: &LibraryPlaces, progress: &LoadPr
     }
 }
 
+/// Does all that [`open`] does before it opens the first graph: reads the folder, prepares the device, loads the runtime.
+///
+/// # Errors
+/// [`ModelError`], as [`open`] would give it.
+pub fn rehearse(settings: &EngineSettings, places: &LibraryPlaces) -> Result<(), ModelError> {
+    let configured = settings.library.clone().or_else(|| places.configured.clone());
+    let places = LibraryPlaces { configured, ..places.clone() };
+    Before::read(&OnnxSettings::of(settings)?, &places).map(drop)
+}
+
+/// What there is before a graph is opened.
+struct Before {
+    folder: Folder,
+    tokenizer: ClipTokenizer,
+    providers: Vec<ort::ep::ExecutionProviderDispatch>,
+    runtime: Runtime,
+}
+
+impl Before {
+    fn read(settings: &OnnxSettings, places: &LibraryPlaces) -> Result<Self, ModelError> {
+        let folder = Folder::read(&settings.model)?;
+        let tokenizer = vocabulary::read(&folder.path, folder.prompt_tokens)?;
+        let providers = provider::prepare(settings)?;
+        let runtime = Runtime::load(places, settings.threads)?;
+        Ok(Self { folder, tokenizer, providers, runtime })
+    }
+}
+
 /// Reads the tokenizer of a model folder alone; no runtime is needed.
 ///
 /// # Errors
@@ -56,10 +84,7 @@ impl OnnxBackend {
         places: &LibraryPlaces,
         progress: &LoadProgress,
     ) -> Result<(Self, ClipTokenizer), ModelError> {
-        let folder = Folder::read(&settings.model)?;
-        let tokenizer = vocabulary::read(&folder.path, folder.prompt_tokens)?;
-        let providers = provider::prepare(settings)?;
-        let runtime = Runtime::load(places, settings.threads)?;
+        let Before { folder, tokenizer, providers, runtime } = Before::read(settings, places)?;
         let part = |name: &'static str| {
             let path = folder.graph(name);
             let bytes = inspect::bytes_of(&folder.path.join(name));
