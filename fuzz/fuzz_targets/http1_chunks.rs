@@ -1,19 +1,7 @@
-//! A chunked body ends at the same byte in two pieces as in one, and its end looks like one.
 #![no_main]
 
-use falgate::gate::accept::framing::ChunkScanner;
-use libfuzzer_sys::fuzz_target;
+#[path = "../checks.rs"]
+#[expect(dead_code, reason = "each target runs one of the checks")]
+mod checks;
 
-fuzz_target!(|data: (u16, &[u8])| {
-    let (cut, bytes) = data;
-    let whole = ChunkScanner::default().scan(bytes);
-    let mut scanner = ChunkScanner::default();
-    let cut = usize::from(cut).min(bytes.len());
-    match scanner.scan(&bytes[..cut]) {
-        Ok(None) => assert_eq!(scanner.scan(&bytes[cut..]).map(|end| end.map(|end| end + cut)), whole),
-        early => assert_eq!(early, whole),
-    }
-    if let Ok(Some(end)) = whole {
-        assert!(bytes[..end].ends_with(b"\r\n\r\n"));
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::http1_chunks(data));

@@ -18,6 +18,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     room(&mut faults, "host", config.host.faults());
     routes(&mut faults, config);
     uploads(&mut faults, config);
+    bodies(&mut faults, config);
     keys(&mut faults, config, environment);
     access_keys(&mut faults, config, environment);
     files(&mut faults, config, environment);
@@ -59,6 +60,19 @@ fn uploads(faults: &mut Vec<Fault>, config: &Config) {
         Uploads::Auto | Uploads::Gate | Uploads::Upstream => return,
     };
     faults.push(Fault::new("gate.uploads", why));
+}
+
+/// The largest body that may be held fits into the memory of all.
+fn bodies(faults: &mut Vec<Fault>, config: &Config) {
+    let checked = (!config.proxy.policy.is_empty()).then_some(config.proxy.checked_body_limit_bytes);
+    let spilled = config.route.iter().any(|row| row.spill.is_some()).then_some(config.host.max_body_bytes);
+    let keys = [("proxy.checked_body_limit_bytes", checked), ("host.max_body_bytes", spilled)];
+    for (key, most) in keys {
+        if let Some(most) = most.filter(|most| *most > config.gate.bodies_bytes) {
+            let what = format!("{} is less than {key}, {most}", config.gate.bodies_bytes);
+            faults.push(Fault::new("gate.bodies_bytes", what));
+        }
+    }
 }
 
 /// Where a call may go upstream, there is a key for it.

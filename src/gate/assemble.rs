@@ -23,7 +23,7 @@ use crate::host::fetch::Fetcher;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
-use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
+use crate::wire::{AllowedTargets, Body, MemoryBudget, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
 const OLD_PROXY_PATH: &str = "/api/_fal/proxy";
@@ -111,12 +111,14 @@ pub fn assemble(
     };
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
-    let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
+    let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
+    let (upstream, host) = (upstream(config, keys.as_ref(), (&memory, registry))?, host(config, outside)?);
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
     };
     let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+    let steer = steer.with_memory(memory.clone());
 
     let allow = |targets: TargetSettings, spilling: Reach| {
         let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
@@ -130,7 +132,7 @@ pub fn assemble(
         None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
     };
     let direct_allowed = Arc::new(direct_allowed);
-    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
+    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(steer);
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
@@ -213,7 +215,7 @@ pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    registry: &mut Registry,
+    (memory, registry): (&MemoryBudget, &mut Registry),
 ) -> Result<
     Optional<
         impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -232,7 +234,8 @@ fn upstream(
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
-    let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
+    let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes);
+    let key = key.with_memory(memory.clone()).with_metrics(metrics);
     Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
 }
 

@@ -1,7 +1,7 @@
 //! Where the gate listens and how it is reached.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub struct GateSettings {
     /// Who keeps uploads: `auto` is this gate where it has an engine and the upstream otherwise, `gate` needs an engine,
     /// `upstream` needs `proxy.targets.storage`. Results of the engine are always kept here.
     pub uploads: Uploads,
+    /// Memory that request bodies may fill together while they are held: checked by a policy of the proxy, looked at by the
+    /// engine before they may spill, or kept for another key. More are refused with 429. In bytes.
+    pub bodies_bytes: NonZeroU64,
     /// TLS with this certificate. Without it the gate speaks plain HTTP, for this machine or behind something that ends
     /// TLS.
     pub tls: Option<TlsSettings>,
@@ -54,6 +57,7 @@ impl Default for GateSettings {
             workers: None,
             admin: None,
             uploads: Uploads::Auto,
+            bodies_bytes: NonZeroU64::new(256 * 1024 * 1024).expect("a literal that is not zero"),
             tls: None,
             limits: LimitSettings::default(),
             drain: DrainSettings::default(),

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::route_table::{Destination, RouteTable};
 use crate::telemetry::CallNote;
-use crate::wire::{Body, CollectError, Problem, Reach, TargetUrl, collect};
+use crate::wire::{Body, MemoryBudget, Problem, Reach, TargetUrl, ToProblem as _};
 
 /// Picks, per call, the service that answers.
 ///
@@ -24,14 +26,24 @@ pub struct Steer<H, U> {
     host: H,
     upstream: U,
     spill_body_bytes: u64,
+    memory: MemoryBudget,
 }
 
 impl<H, U> Steer<H, U> {
     /// Steers between `host`, the embedded engine, and `upstream`.
     ///
-    /// A call that may spill is held in memory while the engine looks at it, at most `spill_body_bytes` of it.
-    pub const fn new(table: Arc<RouteTable>, host: H, upstream: U, spill_body_bytes: u64) -> Self {
-        Self { table, host, upstream, spill_body_bytes }
+    /// A call that may spill is held in memory while the engine looks at it, at most `spill_body_bytes` of it, and for one
+    /// call at a time; see [`Steer::with_memory`].
+    pub fn new(table: Arc<RouteTable>, host: H, upstream: U, spill_body_bytes: u64) -> Self {
+        Self { table, host, upstream, spill_body_bytes, memory: MemoryBudget::new(spill_body_bytes) }
+    }
+
+    /// Holds calls that may spill within `memory`, shared with others that hold bodies. A call that finds no room is answered
+    /// 429.
+    #[must_use]
+    pub fn with_memory(mut self, memory: MemoryBudget) -> Self {
+        self.memory = memory;
+        self
     }
 }
 
@@ -78,27 +90,26 @@ where
                 let ready = (self.host.clone(), self.upstream.clone());
                 let (host, upstream) =
                     (std::mem::replace(&mut self.host, ready.0), std::mem::replace(&mut self.upstream, ready.1));
-                let limit = self.spill_body_bytes;
-                SteerFuture::Spilling { inner: Box::pin(host_then_upstream(host, upstream, request, limit)) }
+                let (limit, memory) = (self.spill_body_bytes, self.memory.clone());
+                let inner = Box::pin(async move {
+                    let (parts, body) = request.into_parts();
+                    match memory.collect(body, limit).await {
+                        Ok((body, _held)) => host_then_upstream(host, upstream, (parts, body)).await,
+                        Err(error) => Ok(error.to_problem().into()),
+                    }
+                });
+                SteerFuture::Spilling { inner }
             }
         }
     }
 }
 
 /// Asks the engine, and the upstream when the engine answers 429.
-async fn host_then_upstream<H, U>(mut host: H, mut upstream: U, request: Request<Body>, limit: u64) -> Answer
+async fn host_then_upstream<H, U>(mut host: H, mut upstream: U, (parts, body): (Parts, Bytes)) -> Answer
 where
     H: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     U: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let (parts, body) = request.into_parts();
-    let body = match collect(body, limit).await {
-        Ok(body) => body,
-        Err(CollectError::TooLarge { limit }) => return Ok(Problem::too_large(limit).into()),
-        Err(CollectError::Broken(_)) => {
-            return Ok(Problem::new(StatusCode::BAD_REQUEST, "the request body ended early").into());
-        }
-    };
     let answer = host.call(Request::from_parts(parts.clone(), Body::from(body.clone()))).await?;
     if answer.status() != StatusCode::TOO_MANY_REQUESTS {
         return Ok(answer);

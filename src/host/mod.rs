@@ -6,7 +6,6 @@ pub mod storage;
 pub mod store;
 
 mod answer;
-mod budget;
 mod deadline;
 mod input;
 mod load;

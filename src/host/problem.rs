@@ -56,9 +56,6 @@ pub enum HostError {
         /// Runs at the same time.
         limit: usize,
     },
-    /// The bodies of runs under way fill their memory.
-    #[error("bodies under way fill their memory")]
-    Bodies,
     /// The picture workers are busy, and enough pictures wait.
     #[error(transparent)]
     Pool(#[from] PoolFull),
@@ -116,8 +113,7 @@ impl ToProblem for HostError {
     fn to_problem(&self) -> Problem {
         match self {
             Self::Input(faults) => Problem::invalid(faults.clone()),
-            Self::Body(CollectError::TooLarge { limit }) => Problem::too_large(*limit),
-            Self::Body(CollectError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST, "body ended early"),
+            Self::Body(error @ (CollectError::TooLarge { .. } | CollectError::Broken(_))) => error.to_problem(),
             Self::ContentType { found } => Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 format!("content type must be application/json, not {found}"),
@@ -126,7 +122,7 @@ impl ToProblem for HostError {
                 Problem::new(StatusCode::BAD_REQUEST, format!("{header} must be a number of seconds above 0"))
                     .with_error_type("bad_request")
             }
-            Self::Busy { .. } | Self::Bodies => busy("too many requests are running, try again"),
+            Self::Busy { .. } | Self::Body(CollectError::NoRoom) => busy("too many requests are running, try again"),
             Self::Pool(PoolFull { .. }) => busy("too many pictures are being prepared, try again"),
             Self::Picture { name, cause } => cause.at(name.field, &name.shown),
             Self::Fetch { name, cause } => cause.at(name.field, &name.shown),

@@ -30,8 +30,7 @@ impl Host {
         let headers = request.headers().clone();
         let origin = self.origin(&request);
         let limit = self.settings.max_body_bytes.get();
-        let memory = self.bodies.reserve(request.body(), limit).ok_or(HostError::Bodies)?;
-        let input = read_input(request, limit).await?;
+        let (input, memory) = read_input(request, limit, &self.bodies).await?;
         let facts = self.facts()?;
 
         let preparing = Instant::now();

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use super::answer;
-use super::budget::MemoryBudget;
 use super::fetch::{FetchSetupError, Fetcher};
 use super::pictures::PicturePool;
 use super::run::Ran;
@@ -21,7 +20,7 @@ use super::storage::{FilesService, Storage};
 use super::{HostError, HostSettings};
 use crate::engine::{Engine, EngineState, Posterior};
 use crate::telemetry::CallNote;
-use crate::wire::{Body, CallKind, FalCall, Problem, PublicOrigin, TargetUrl, ToProblem as _, collect};
+use crate::wire::{Body, CallKind, FalCall, MemoryBudget, Problem, PublicOrigin, TargetUrl, ToProblem as _, collect};
 
 /// An announcement of an upload is two short strings.
 const MAX_INITIATE_BYTES: u64 = 64 * 1024;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -14,7 +14,7 @@ use super::limit::Overflow;
 use super::rewrite::rewrite_response;
 use super::service::Rules;
 use super::token_body;
-use crate::wire::{Body, CollectError, Problem, REQUEST_ID, RequestId, TargetUrl, collect};
+use crate::wire::{Body, Problem, REQUEST_ID, RequestId, Reserved, TargetUrl, ToProblem as _};
 
 /// What must be checked in a body before it is passed on, and how much of it is held for that.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,8 @@ impl<F, E> ProxyFuture<F, E> {
     {
         let checked = Box::pin(async move {
             match rules.check(request, check).await {
-                Ok(request) => inner.call(request).await,
+                // Held until the answer begins: what was checked is in memory as long as it is being sent.
+                Ok((request, _held)) => inner.call(request).await,
                 Err(problem) => Ok(problem.into()),
             }
         });
@@ -74,13 +75,10 @@ impl<F, E> ProxyFuture<F, E> {
 
 impl Rules {
     /// Holds a body in memory under its limit and writes the one that is sent.
-    async fn check(&self, request: Request<Body>, check: Check) -> Result<Request<Body>, Problem> {
+    async fn check(&self, request: Request<Body>, check: Check) -> Result<(Request<Body>, Reserved), Problem> {
         let (parts, body) = request.into_parts();
         let (Check::Input { limit } | Check::Token { limit }) = check;
-        let body = collect(body, limit).await.map_err(|error| match error {
-            CollectError::TooLarge { limit } => Problem::too_large(limit),
-            CollectError::Broken(_) => Problem::new(StatusCode::BAD_REQUEST, "the request body ended early"),
-        })?;
+        let (body, held) = self.memory.collect(body, limit).await.map_err(|error| error.to_problem())?;
         let target = parts.extensions.get::<TargetUrl>();
         let sent = match (check, target.and_then(|target| target.call().endpoint.as_ref())) {
             (Check::Input { .. }, Some(endpoint)) => self.policies.apply(endpoint, parts.uri.query(), &body),
@@ -88,7 +86,7 @@ impl Rules {
             (Check::Token { .. }, _) => token_body::check(&body, &self.allowed, self.settings.token_life_s),
         };
         let sent = sent.map_err(Problem::invalid)?;
-        Ok(Request::from_parts(parts, Body::from(sent)))
+        Ok((Request::from_parts(parts, Body::from(sent)), held))
     }
 }
 

@@ -13,10 +13,12 @@ use super::forward::{Check, ProxyFuture};
 use super::limit::LimitedBody;
 use super::rewrite::{Sends, rewrite_request};
 use super::{Policies, ProxySettings};
-use crate::wire::{AllowedTargets, Body, CallKind, Problem, RequestId, TARGET_URL, TargetUrl, ToProblem};
+use crate::wire::{AllowedTargets, Body, CallKind, MemoryBudget, Problem, RequestId, TARGET_URL, TargetUrl, ToProblem};
 
 const METHODS: &str = "GET, POST, PUT";
 const TOKEN_BODY_BYTES: u64 = 64 * 1024;
+/// What all bodies under a check may fill where nobody says otherwise.
+const CHECKED_BODIES_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Makes [`FalProxy`] out of any client service.
 ///
@@ -49,6 +51,7 @@ pub(super) struct Rules {
     pub(super) settings: ProxySettings,
     pub(super) allowed: AllowedTargets,
     pub(super) policies: Policies,
+    pub(super) memory: MemoryBudget,
 }
 
 impl FalProxyLayer {
@@ -56,7 +59,18 @@ impl FalProxyLayer {
     #[must_use]
     pub fn new(settings: ProxySettings, allowed: AllowedTargets) -> Self {
         let policies = Policies::new(settings.policy.clone());
-        Self(Arc::new(Rules { settings, allowed, policies }))
+        Self(Arc::new(Rules { settings, allowed, policies, memory: MemoryBudget::new(CHECKED_BODIES_BYTES) }))
+    }
+
+    /// Holds bodies that are checked within `memory`, shared with others that hold bodies. A call that finds no room is
+    /// answered 429.
+    ///
+    /// # Panics
+    /// If the layer was cloned before.
+    #[must_use]
+    pub fn with_memory(mut self, memory: MemoryBudget) -> Self {
+        Arc::get_mut(&mut self.0).expect("a layer is set up before it is cloned").memory = memory;
+        self
     }
 }
 

@@ -17,9 +17,10 @@ use super::error::UpstreamError;
 use super::key::attach_key;
 use super::key_ring::{KeyRing, Rest, Slot};
 use super::metrics::UpstreamMetrics;
-use crate::wire::{Body, CollectError, Problem, TargetUrl, ToProblem, collect};
+use crate::wire::{Body, CollectError, MemoryBudget, Problem, TargetUrl, ToProblem, collect};
 
 const REPLAY_BYTES: u64 = 1024 * 1024;
+const HELD_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Makes [`WithFalKey`] out of a client.
 ///
@@ -42,6 +43,7 @@ const REPLAY_BYTES: u64 = 1024 * 1024;
 pub struct FalKeyLayer {
     ring: KeyRing,
     replay_bytes: u64,
+    memory: MemoryBudget,
     metrics: UpstreamMetrics,
 }
 
@@ -49,7 +51,16 @@ impl FalKeyLayer {
     /// Attaches the keys of `ring`.
     #[must_use]
     pub fn new(ring: KeyRing) -> Self {
-        Self { ring, replay_bytes: REPLAY_BYTES, metrics: UpstreamMetrics::default() }
+        let memory = MemoryBudget::new(HELD_BYTES);
+        Self { ring, replay_bytes: REPLAY_BYTES, memory, metrics: UpstreamMetrics::default() }
+    }
+
+    /// Holds bodies within `memory`, shared with others that hold bodies; 64 MiB unless told. A call that finds no room is
+    /// sent with one key only.
+    #[must_use]
+    pub fn with_memory(mut self, memory: MemoryBudget) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// Holds bodies up to this size, so that they can be sent again with another key. 1 MiB unless told.
@@ -121,9 +132,11 @@ impl FalKeyLayer {
     {
         let (parts, body) = request.into_parts();
         let fits = body.size_hint().exact().is_some_and(|bytes| bytes <= self.replay_bytes);
+        // Without room to hold it, the call is sent once, as one that is too large.
+        let held = body.size_hint().exact().filter(|_| fits).and_then(|bytes| self.memory.reserve(bytes));
         let mut tried: Vec<Arc<Slot>> = Vec::new();
         let mut slot = self.ring.pick(&tried).expect("a ring holds at least one key");
-        if !fits {
+        if held.is_none() {
             let mut request = Request::from_parts(parts, body);
             attach_key(&to, slot.key(), request.headers_mut());
             let answer = inner.call(request).await?;
@@ -132,8 +145,10 @@ impl FalKeyLayer {
         }
         let body = match collect(body, self.replay_bytes).await {
             Ok(body) => body,
-            Err(CollectError::TooLarge { limit }) => return Ok(Problem::too_large(limit).into()),
             Err(CollectError::Broken(_)) => return Ok(UpstreamError::CallerBroke.to_problem().into()),
+            Err(error @ (CollectError::TooLarge { .. } | CollectError::NoRoom)) => {
+                return Ok(error.to_problem().into());
+            }
         };
         loop {
             let mut request = Request::from_parts(parts.clone(), Body::from(body.clone()));

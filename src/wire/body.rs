@@ -125,6 +125,9 @@ pub enum CollectError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// All the memory that bodies may fill together is taken.
+    #[error("bodies that are held fill their memory")]
+    NoRoom,
     /// The sender stopped or broke the framing.
     #[error("body ended early")]
     Broken(#[source] BodyError),
@@ -135,23 +138,35 @@ pub enum CollectError {
 /// An announced length over the limit is refused before a byte is read. Trailers are dropped.
 ///
 /// # Errors
-/// [`CollectError::TooLarge`] past the limit, [`CollectError::Broken`] when the sender fails.
-pub async fn collect(mut body: Body, limit: u64) -> Result<Bytes, CollectError> {
+/// [`CollectError::TooLarge`] past the limit, [`CollectError::Broken`] when the sender fails; never [`CollectError::NoRoom`].
+pub async fn collect(body: Body, limit: u64) -> Result<Bytes, CollectError> {
+    collect_while(body, limit, |_| true).await
+}
+
+/// Collects as [`collect`] does, as long as there is room for each piece.
+pub(super) async fn collect_while(
+    mut body: Body,
+    limit: u64,
+    mut has_room: impl FnMut(u64) -> bool,
+) -> Result<Bytes, CollectError> {
+    let mut judge = |before: usize, piece: &Bytes| {
+        if (before + piece.len()) as u64 > limit {
+            return Err(CollectError::TooLarge { limit });
+        }
+        if has_room(piece.len() as u64) { Ok(()) } else { Err(CollectError::NoRoom) }
+    };
     if body.size_hint().lower() > limit {
         return Err(CollectError::TooLarge { limit });
     }
     let Some(first) = next_data(&mut body).await? else { return Ok(Bytes::new()) };
-    if first.len() as u64 > limit {
-        return Err(CollectError::TooLarge { limit });
-    }
+    judge(0, &first)?;
     let Some(second) = next_data(&mut body).await? else { return Ok(first) };
     let mut all = Vec::with_capacity(first.len() + second.len());
     all.extend_from_slice(&first);
+    drop(first);
     let mut next = Some(second);
     while let Some(data) = next {
-        if (all.len() + data.len()) as u64 > limit {
-            return Err(CollectError::TooLarge { limit });
-        }
+        judge(all.len(), &data)?;
         all.extend_from_slice(&data);
         next = next_data(&mut body).await?;
     }

@@ -1,6 +1,7 @@
 //! What fal says, as types. Parsing is the only way to get one; nothing here does I/O or reads a clock.
 
 mod body;
+mod budget;
 mod call;
 mod context;
 mod door;
@@ -16,6 +17,7 @@ mod target;
 mod target_refusal;
 
 pub use body::{Body, BodyError, CollectError, collect};
+pub use budget::{MemoryBudget, Reserved};
 pub use call::{CallKind, Door, FalCall, HostClass, NoCall};
 pub use context::{PublicOrigin, RequestId};
 pub use door::host_class;

@@ -7,7 +7,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::{Body, FieldError};
+use super::{Body, CollectError, FieldError};
 
 /// A refusal or failure, ready to be sent: status, text and headers.
 ///
@@ -146,4 +146,14 @@ impl From<Problem> for Response<Body> {
 pub trait ToProblem {
     /// Picks status and public text.
     fn to_problem(&self) -> Problem;
+}
+
+impl ToProblem for CollectError {
+    fn to_problem(&self) -> Problem {
+        match self {
+            Self::TooLarge { limit } => Problem::too_large(*limit),
+            Self::NoRoom => Problem::rate_limited("too many requests are in hand, try again", Duration::from_secs(1)),
+            Self::Broken(_) => Problem::new(StatusCode::BAD_REQUEST, "the request body ended early"),
+        }
+    }
 }

@@ -171,8 +171,9 @@ async fn uploads_under_way_never_fill_more_than_their_memory() {
     let (slow_upload, _) = announced(&desk, "image/png").await;
     let (upload, _) = announced(&desk, "image/png").await;
     let path = slow_upload.strip_prefix(ORIGIN).unwrap();
-    let silent = Body::new(StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>()));
-    let request = Request::put(path).body(silent).unwrap();
+    let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"one byte is enough")))]);
+    let half = Body::new(StreamBody::new(futures_util::StreamExt::chain(first, stream::pending())));
+    let request = Request::put(path).body(half).unwrap();
     let mut slow = Box::pin(desk.files.clone().oneshot(request));
     assert!(futures_util::FutureExt::now_or_never(&mut slow).is_none());
     assert_eq!(desk.file(Method::PUT, &upload, vec![1; 4096]).await.status, 429);

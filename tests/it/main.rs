@@ -49,7 +49,11 @@ mod engine_support;
 #[cfg(test)]
 mod framing_corpus;
 #[cfg(test)]
+mod fuzz_corpus;
+#[cfg(test)]
 mod gate_bad_input;
+#[cfg(test)]
+mod gate_bodies;
 #[cfg(test)]
 mod gate_canary;
 #[cfg(test)]

@@ -28,9 +28,6 @@ pub enum StorageError {
     /// The file can never fit.
     #[error("upload does not fit")]
     Store(#[source] super::StoreTooSmall),
-    /// Too many uploads are under way.
-    #[error("uploads under way fill their memory")]
-    Busy,
     /// The upload was announced with odd words.
     #[error("upload was announced with an odd {}", .0.sentence())]
     Announced(Box<FieldError>),
@@ -44,9 +41,11 @@ impl ToProblem for StorageError {
             Self::Expired => Problem::new(StatusCode::FORBIDDEN, "upload url has expired, initiate again"),
             Self::Used => Problem::new(StatusCode::CONFLICT, "upload url was used before, initiate again"),
             Self::Body(CollectError::TooLarge { limit }) => Problem::too_large(*limit),
+            Self::Body(CollectError::NoRoom) => {
+                Problem::rate_limited("too many uploads are under way, try again", Duration::from_secs(1))
+            }
             Self::Body(CollectError::Broken(_)) => Problem::new(StatusCode::BAD_REQUEST, "upload ended early"),
             Self::Store(too_small) => Problem::too_large(too_small.limit),
-            Self::Busy => Problem::rate_limited("too many uploads are under way, try again", Duration::from_secs(1)),
             Self::Announced(fault) => Problem::invalid(vec![(**fault).clone()]),
         }
     }

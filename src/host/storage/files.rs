@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::{Blob, BlobId, Storage, StorageError};
-use crate::wire::{Body, Problem, ToProblem as _, collect};
+use crate::wire::{Body, Problem, ToProblem as _};
 
 /// Every stored file is below this path.
 pub const FILES_PATH: &str = "/files/";
@@ -80,8 +80,8 @@ impl FilesService {
         let grant = self.storage.tokens.check(token, id)?;
         let claim = Claim::take(&self.storage, id)?;
         let limit = self.storage.settings.max_file_bytes.get();
-        let _memory = self.storage.arriving.reserve(request.body(), limit).ok_or(StorageError::Busy)?;
-        let bytes = collect(request.into_body(), limit).await.map_err(StorageError::Body)?;
+        let (bytes, _held) =
+            self.storage.arriving.collect(request.into_body(), limit).await.map_err(StorageError::Body)?;
         let content_type = HeaderValue::try_from(grant.content_type).map_err(|_| StorageError::BadToken(None))?;
         let mut blob = Blob::new(bytes, content_type, grant.life);
         blob.name = grant.name;

@@ -18,9 +18,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use moka::sync::Cache;
 
-use super::budget::MemoryBudget;
 use super::store::{Blob, BlobId, BlobStore, StoreTooSmall};
-use crate::wire::PublicOrigin;
+use crate::wire::{MemoryBudget, PublicOrigin};
 use upload_token::UploadTokens;
 
 /// Upload URLs that are remembered as used. Older ones have expired long before so many were handed out.
