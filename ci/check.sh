@@ -20,12 +20,16 @@ die() {
 
 # Installs a Debian package for each command that is missing, if it may.
 tools() {
+    # Shells that are no login shells do not know where rustup put it.
+    command -v cargo >/dev/null || export PATH="${CARGO_HOME:-${HOME:-}/.cargo}/bin:$PATH"
     command -v cargo >/dev/null || die "Rust is missing: install it with rustup, then run again"
     local missing=() pair
-    for pair in cc:build-essential git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm; do
+    for pair in cc:build-essential c++:build-essential make:make git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    # What is fetched is fetched over TLS, and packages without recommendations bring no authorities.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ -e /etc/ssl/cert.pem ] || missing+=(ca-certificates)
     if [ "${#missing[@]}" -gt 0 ]; then
         if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
             die "install these packages, then run again: ${missing[*]}"
@@ -34,7 +38,12 @@ tools() {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     fi
     cargo --version
-    cargo clippy --version
+    local component
+    for component in clippy fmt; do
+        cargo "$component" --version 2>/dev/null && continue
+        command -v rustup >/dev/null || die "cargo $component is missing: install it, then run again"
+        rustup component add "${component/#fmt/rustfmt}"
+    done
 }
 
 format() { cargo fmt --check; }

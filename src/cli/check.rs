@@ -17,5 +17,8 @@ pub(super) fn run(check: &Check, environment: &Environment) -> Result<(), Failur
     engine::rehearse(&config, environment)?;
     let name = check.file.config.as_ref().map_or_else(|| "built-in values".into(), |path| path.display().to_string());
     println!("{name}: no fault found");
+    for caution in falgate::gate::cautions(&config) {
+        println!("note: {caution}");
+    }
     Ok(())
 }

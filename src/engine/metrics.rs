@@ -111,10 +111,10 @@ impl EngineMetrics {
         }
     }
 
-    /// Numbers that appear in `registry` as `engine_*`.
+    /// Numbers that appear in `registry` as `falgate_engine_*`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
-        let registry = registry.sub_registry_with_prefix("engine");
+        let registry = registry.sub_registry_with_prefix("falgate_engine");
         registry.register("queue_jobs", "Jobs that wait for the device", metrics.waiting.clone());
         registry.register("jobs", "Jobs by how they ended", metrics.jobs.clone());
         registry.register_with_unit(

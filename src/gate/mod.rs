@@ -3,6 +3,7 @@
 pub mod accept;
 mod admin;
 mod assemble;
+mod cautions;
 mod direct;
 mod health;
 pub mod layers;
@@ -17,6 +18,7 @@ mod steer;
 
 pub use admin::Admin;
 pub use assemble::{AssembleError, Assembled, GateService, Outside, assemble};
+pub use cautions::cautions;
 pub use direct::DirectDoor;
 pub use health::{EngineReadiness, Readiness};
 pub use optional::Optional;

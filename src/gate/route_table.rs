@@ -64,7 +64,11 @@ impl RouteTable {
         let upstream = Decision { to: Destination::Upstream, spill: None };
         let Some(endpoint) = &call.endpoint else {
             return match call.kind {
-                CallKind::Initiate if self.engine_keeps_uploads => Decision { to: Destination::Engine, spill: None },
+                CallKind::Initiate | CallKind::InitiateMultipart | CallKind::UploadToken
+                    if self.engine_keeps_uploads =>
+                {
+                    Decision { to: Destination::Engine, spill: None }
+                }
                 _ => upstream,
             };
         };

@@ -9,7 +9,10 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::health::Readiness;
-use crate::wire::Body;
+use crate::wire::{Body, Problem};
+
+/// Paths that are never endpoints: where the key proxy does not answer at them, nothing does.
+const CLOSED_UNLESS_LISTED: [&str; 2] = ["/api/fal/proxy", "/api/_fal/proxy"];
 
 /// The doors of the gate.
 #[derive(Debug, Clone)]
@@ -28,10 +31,12 @@ pub struct Routes<P, F, D> {
 
 impl<P, F, D> Routes<P, F, D> {
     fn is_proxy(&self, path: &str) -> bool {
-        self.proxy_paths
-            .iter()
-            .any(|proxy| path.strip_prefix(proxy.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        self.proxy_paths.iter().any(|proxy| is_at_or_below(path, proxy))
     }
+}
+
+fn is_at_or_below(path: &str, proxy: &str) -> bool {
+    path.strip_prefix(proxy).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 type Answer = Result<Response<Body>, Infallible>;
@@ -57,6 +62,10 @@ where
         let path = request.uri().path();
         if self.is_proxy(path) {
             return Either::Left(Either::Left(self.proxy.call(request)));
+        }
+        if CLOSED_UNLESS_LISTED.iter().any(|proxy| is_at_or_below(path, proxy)) {
+            let problem = Problem::not_found(path);
+            return Either::Right(Either::Right(ready(Ok(problem.into()))));
         }
         match path {
             "/healthz" => Either::Right(Either::Right(ready(Ok(Readiness::health(request.method()))))),

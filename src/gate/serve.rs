@@ -94,6 +94,9 @@ pub fn bind(
     server.connections().show(&mut registry);
     let admin = config.gate.admin.map(|address| AdminPort::open(address, registry, &assembled.readiness, config));
     let admin = admin.transpose()?;
+    for caution in super::cautions(config) {
+        tracing::warn!("{caution}");
+    }
     say_where(&listener, "gate.listen", if tls.is_some() { "https" } else { "http" });
     let watch_every = Duration::from_secs(config.upstream.key_watch_s.get());
     let end_engine_within = Duration::from_millis(config.gate.drain.deadline_ms.get());

@@ -145,6 +145,10 @@ impl Host {
             CallKind::Run => Box::pin(self.run(request)).await,
             CallKind::Health => Ok(at_once(self.health())),
             CallKind::Initiate => self.initiate(request).await.map(at_once),
+            CallKind::UploadToken => {
+                let origin = self.origin(&request).ok_or(HostError::NoOrigin)?;
+                Ok(at_once(answer::json(&self.storage.upload_token(&origin))))
+            }
             CallKind::Stream
             | CallKind::Realtime
             | CallKind::Submit
@@ -154,7 +158,6 @@ impl Host {
             | CallKind::Cancel
             | CallKind::Token
             | CallKind::InitiateMultipart
-            | CallKind::UploadToken
             | CallKind::WebhookKeys => Err(HostError::NotHosted { kind: call.kind.as_str() }),
         }
     }

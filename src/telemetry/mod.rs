@@ -11,4 +11,6 @@ pub use call_note::{CallNote, CallerNote};
 pub use http_metrics::HttpMetrics;
 pub use log_settings::{LogFormat, LogLevel, LogSettings};
 pub use log_writer::{LogGuard, LogWriter};
+#[cfg(feature = "host")]
+pub(crate) use request_line::write_time;
 pub use request_log::{Counted, LogFuture, LogSubject, LoggedBody, RequestLog, RequestLogLayer};

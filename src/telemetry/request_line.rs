@@ -156,7 +156,7 @@ fn write_path(path: &str, out: &mut Vec<u8>) {
 }
 
 /// `2026-11-22T21:49:00.123Z`, after Howard Hinnant's `civil_from_days`.
-pub(super) fn write_time(at: SystemTime, out: &mut Vec<u8>) {
+pub(crate) fn write_time(at: SystemTime, out: &mut Vec<u8>) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let shifted = days + 719_468;

@@ -50,9 +50,9 @@ impl Default for UpstreamMetrics {
 }
 
 impl UpstreamMetrics {
-    /// Registers them, under `upstream_…`.
+    /// Registers them, under `falgate_upstream_…`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("upstream");
+        let registry = registry.sub_registry_with_prefix("falgate_upstream");
         registry.register("requests", "Calls to fal, by how they ended", self.requests.clone());
         let connect = self.connect_seconds.clone();
         registry.register("connect_seconds", "Time to connect to fal, TLS included", connect);
@@ -91,8 +91,8 @@ mod tests {
         metrics.failed_over();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("upstream_requests_total{outcome=\"Answered\"} 1"), "{text}");
-        assert!(text.contains("upstream_requests_total{outcome=\"NotConnected\"} 1"), "{text}");
-        assert!(text.contains("upstream_key_failovers_total 1"), "{text}");
+        assert!(text.contains("falgate_upstream_requests_total{outcome=\"Answered\"} 1"), "{text}");
+        assert!(text.contains("falgate_upstream_requests_total{outcome=\"NotConnected\"} 1"), "{text}");
+        assert!(text.contains("falgate_upstream_key_failovers_total 1"), "{text}");
     }
 }

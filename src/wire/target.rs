@@ -184,7 +184,9 @@ impl AllowedTargets {
         use super::CallKind as Kind;
         match call.kind {
             Kind::Token if !self.settings.tokens => return Err(TargetRefusal::SwitchedOff { what: "tokens" }),
-            Kind::Initiate if self.hosts_storage => return Ok(Reach::Here),
+            Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if self.hosts_storage => {
+                return Ok(Reach::Here);
+            }
             Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if !self.settings.storage => {
                 return Err(TargetRefusal::SwitchedOff { what: "uploads" });
             }

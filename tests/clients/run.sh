@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 
 die() { printf 'tests/clients: %s\n' "$*" >&2; exit 1; }
 
-binary=${FALGATE_BIN:-target/debug/falgate}
+binary=${FALGATE_BIN:-${CARGO_TARGET_DIR:-target}/debug/falgate}
 [ "${binary#/}" != "$binary" ] || binary=$root/$binary
 export FALGATE_BIN=$binary
 [ -x "$binary" ] || die "no $binary: run cargo build first, or name a built falgate in FALGATE_BIN"

@@ -131,10 +131,10 @@ async fn outcomes_and_phases_are_counted() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     for line in [
-        "engine_queue_jobs 0",
-        "engine_jobs_total{outcome=\"done\"} 1",
-        "engine_phase_seconds_count{phase=\"steps\"} 1",
-        "engine_call_rows_count 8",
+        "falgate_engine_queue_jobs 0",
+        "falgate_engine_jobs_total{outcome=\"done\"} 1",
+        "falgate_engine_phase_seconds_count{phase=\"steps\"} 1",
+        "falgate_engine_call_rows_count 8",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }

@@ -177,3 +177,66 @@ async fn case_107_a_second_gate_over_tls_answers_for_the_first() {
     let missing = first.proxied(RUN, "{}").await;
     assert_eq!(missing.status, 422, "the second gate's refusal passes unchanged");
 }
+
+#[tokio::test]
+async fn an_upstream_row_before_a_wide_engine_row_opens_nothing() {
+    let fal = fal().await;
+    let rows = ENGINE.replace("[[route]]", "[[route]]\nendpoint = \"fal-ai/costly\"\nto = \"upstream\"\n[[route]]");
+    let rows = rows.replace("fal-ai/lcm-sd15-i2i", "fal-ai/**");
+    let gate = Gate::start(&format!("{}{rows}", fal_at(&fal.url()))).await;
+    for answer in [
+        gate.proxied("https://fal.run/fal-ai/costly", "{}").await,
+        gate.proxied("https://queue.fal.run/fal-ai/costly", "{}").await,
+        gate.post("/fal-ai/costly", "{}").await,
+    ] {
+        assert_eq!((answer.status.as_u16(), detail(&answer).contains("not allowed")), (403, true), "{answer:?}");
+    }
+    assert_eq!(gate.proxied(RUN, input().to_string()).await.status, 200, "what the engine answers is open");
+    assert_eq!(fal.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_open_direct_door_does_not_spill_and_one_with_a_key_does() {
+    let fal = fal().await;
+    let open = Gate::start(&format!("{}{}", fal_at(&fal.url()), spilling(1))).await;
+    let _tickets = fill(&open).await;
+    let answer = open.post(APP, input().to_string()).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, "1"));
+    assert_eq!(fal.connections(), 0, "nobody without a key spends the owner's money");
+    open.control().release(FakePart::Step);
+
+    let text = format!("{}{}[guard.keys]\nenv = \"ACCESS\"\n", fal_at(&fal.url()), spilling(1));
+    let keyed = Gate::start_in(&text, &[("FAL_KEY", FAL_KEY), ("ACCESS", "caller-id:caller-secret-0123")], None).await;
+    let _tickets = fill(&keyed).await;
+    let headers = [("content-type", "application/json"), ("authorization", "Key caller-id:caller-secret-0123")];
+    let answer = keyed.send(asked(Method::POST, APP, &headers, input().to_string())).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({ "from": "fal" })));
+    keyed.control().release(FakePart::Step);
+}
+
+#[tokio::test]
+async fn case_15_a_proxy_path_that_is_switched_off_is_a_plain_404() {
+    let fal = fal().await;
+    let wide = ENGINE.replace("fal-ai/lcm-sd15-i2i", "**");
+    let gate = Gate::start(&format!("{}{wide}", fal_at(&fal.url()))).await;
+    for path in ["/api/_fal/proxy", "/api/_fal/proxy/", "/api/_fal/proxy/below"] {
+        let headers = [("content-type", "application/json"), ("x-fal-target-url", RUN)];
+        let answer = gate.send(asked(Method::POST, path, &headers, input().to_string())).await;
+        assert_eq!((answer.status.as_u16(), detail(&answer)), (404, format!("Path {path} not found")));
+    }
+    assert!(gate.control().calls().is_empty());
+}
+
+#[tokio::test]
+async fn case_103_a_422_that_is_asked_for_four_times_is_the_same_each_time() {
+    let gate = Gate::start_in(ENGINE, &[], None).await;
+    let wrong = input_with(json!({ "strength": 2 })).to_string();
+    let first = gate.proxied(RUN, wrong.clone()).await;
+    assert_eq!(first.status, 422);
+    for _ in 1..4 {
+        let again = gate.proxied(RUN, wrong.clone()).await;
+        assert_eq!((again.status, again.json()), (first.status, first.json()));
+    }
+    assert!(gate.control().calls().is_empty(), "none of them reached the device");
+    assert_eq!(gate.proxied(RUN, input().to_string()).await.status, 200);
+}

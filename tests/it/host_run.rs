@@ -357,7 +357,6 @@ async fn calls_that_are_not_hosted_say_so() {
         (HostClass::Queue, Method::PUT, "/fal-ai/lcm-sd15-i2i/requests/abc/cancel", 501),
         (HostClass::Rest, Method::POST, "/tokens/", 501),
         (HostClass::Rest, Method::POST, "/storage/upload/initiate-multipart", 501),
-        (HostClass::Rest, Method::POST, "/storage/auth/token", 501),
         (HostClass::Run, Method::POST, "/fal-ai/lcm-sd15-i2i/nothing/here", 404),
     ] {
         let answer = desk.send(call(class, &method, path, input().to_string())).await;

@@ -237,3 +237,38 @@ async fn case_100_what_is_no_picture_is_stored_but_not_run() {
     let fault = desk.run(&input_with(json!({ "image_url": file }))).await.fault();
     assert_eq!(fault["type"], "image_load_error");
 }
+
+#[tokio::test]
+async fn case_98_a_token_uploads_files_without_an_announcement() {
+    let desk = Desk::open().await;
+    let ask = call(HostClass::Rest, &Method::POST, "/storage/auth/token?storage_type=fal-cdn-v3", "{}");
+    let token = desk.send(ask).await.json();
+    assert_eq!((&token["token_type"], &token["base_url"]), (&json!("Bearer"), &json!(ORIGIN)));
+    assert!(token["expires_at"].as_str().unwrap().ends_with("+00:00"), "{token}");
+    let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+    let upload = |authorization: &str, path: &str| {
+        let request = Request::post(path).header("authorization", authorization).header("content-type", "image/png");
+        let request = request.header("x-fal-file-name", "my cat.png").body(Body::from(png(64, 64))).unwrap();
+        desk.files.clone().oneshot(request)
+    };
+    let mut urls = Vec::new();
+    for _ in 0..2 {
+        let answer = Answer::read(upload(&bearer, "/files/upload").await.unwrap()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        urls.push(answer.json()["access_url"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(urls[0], urls[1], "each upload is a file of its own");
+    let file = desk.file(Method::GET, &urls[0], "").await;
+    assert_eq!((file.status.as_u16(), file.header("content-type")), (200, "image/png"));
+    assert_eq!(desk.run(&input_with(json!({ "image_url": urls[0] }))).await.status, 200);
+    for wrong in ["", "Bearer x.y.z", "Key id:secret"] {
+        let answer = Answer::read(upload(wrong, "/files/upload").await.unwrap()).await;
+        assert_eq!(answer.status, 403, "{wrong}");
+        assert!(answer.json()["detail"].is_string());
+    }
+    let parts = Answer::read(upload(&bearer, "/files/upload/multipart").await.unwrap()).await;
+    assert_eq!(
+        (parts.status.as_u16(), parts.json()["detail"].as_str()),
+        (501, Some("this gate takes a file in one piece, not in parts"))
+    );
+}

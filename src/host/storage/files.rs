@@ -21,6 +21,9 @@ pub const FILES_PATH: &str = "/files/";
 /// Query field of an upload URL that holds its token.
 pub(super) const TOKEN_FIELD: &str = "upload_token";
 
+/// Where files come without an announcement, with a token.
+const DIRECT: &str = "upload";
+const DIRECT_PARTS: &str = "upload/multipart";
 const METHODS: &str = "GET, HEAD, PUT, OPTIONS";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Media types that a browser may show; all others are only ever saved.
@@ -32,7 +35,7 @@ const SHOWN_TYPES: [&str; 5] = ["image/jpeg", "image/png", "image/webp", "image/
 /// carry `access-control-allow-origin: *`, so that canvases and uploads of any page work; no layer may narrow that.
 #[derive(Clone)]
 pub struct FilesService {
-    storage: Storage,
+    pub(super) storage: Storage,
 }
 
 impl FilesService {
@@ -42,7 +45,14 @@ impl FilesService {
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         let method = request.method().clone();
-        let answer = match id_of(request.uri().path().strip_prefix(FILES_PATH).unwrap_or_default()) {
+        let name = request.uri().path().strip_prefix(FILES_PATH).unwrap_or_default();
+        let answer = match id_of(name) {
+            None if name == DIRECT && method == Method::POST => {
+                self.take_direct(request).await.map_err(|error| error.to_problem())
+            }
+            None if name.starts_with(DIRECT_PARTS) => {
+                Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "this gate takes a file in one piece, not in parts"))
+            }
             None => Err(Problem::not_found(request.uri().path())),
             Some(id) => match method {
                 Method::GET | Method::HEAD => self.give(id, &method).map_err(|error| error.to_problem()),

@@ -10,7 +10,7 @@ use super::upload_token::Grant;
 use super::{BlobId, Storage, StorageError, files, lifetime};
 use crate::wire::{FieldError, PublicOrigin, fields_of_json};
 
-const ANY_TYPE: &str = "application/octet-stream";
+pub(super) const ANY_TYPE: &str = "application/octet-stream";
 const MAX_NAME: usize = 100;
 
 /// The reply to an announced upload.
@@ -57,7 +57,7 @@ fn announced(field: &str, kind: &'static str, msg: &str) -> StorageError {
 }
 
 /// Whether text is `type/subtype`, perhaps with parameters, in characters that a header may hold.
-fn is_media_type(text: &str) -> bool {
+pub(super) fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or(text).trim();
     let token = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
@@ -67,7 +67,7 @@ fn is_media_type(text: &str) -> bool {
 }
 
 /// A file name without paths, quotes or anything else that a header or a disk could stumble over.
-fn plain_name(name: &str) -> String {
+pub(super) fn plain_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let plain = last.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' });
     plain.take(MAX_NAME).collect::<String>().trim_start_matches('.').to_owned()

@@ -1,5 +1,6 @@
 //! Uploads and downloads (protocol spec 8): upload URLs, the bytes they take, and the files that come of them.
 
+mod direct;
 mod error;
 mod files;
 mod initiate;

@@ -7,8 +7,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use super::{BlobId, StorageError};
+use crate::wire::PublicOrigin;
 
 const AUDIENCE: &str = "falgate-upload";
+const DIRECT_AUDIENCE: &str = "falgate-direct-upload";
 
 /// What an upload URL allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,20 +71,54 @@ impl UploadTokens {
     /// # Errors
     /// [`StorageError::Expired`], or [`StorageError::BadToken`] for anything else that is wrong with it.
     pub(super) fn check(&self, token: &str, id: BlobId) -> Result<Grant, StorageError> {
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.leeway = 0;
-        rules.set_audience(&[AUDIENCE]);
-        rules.set_required_spec_claims(&["exp", "aud", "sub"]);
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.check, &rules)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => StorageError::Expired,
-                _ => StorageError::BadToken(Some(error)),
-            })?
-            .claims;
+        let claims = self.read::<Claims>(token, (AUDIENCE, &["exp", "aud", "sub"]))?;
         if BlobId::parse(&claims.sub) != Some(id) {
             return Err(StorageError::BadToken(None));
         }
         Ok(Grant { id, content_type: claims.typ, name: claims.name, life: Duration::from_secs(claims.life) })
+    }
+}
+
+/// What lets a caller upload files of any kind for a while.
+#[derive(Serialize, Deserialize)]
+struct DirectClaims {
+    aud: String,
+    exp: u64,
+    origin: String,
+}
+
+impl UploadTokens {
+    /// A token for uploads without an announcement. The files' URLs begin with `origin`.
+    pub(super) fn mint_direct(&self, origin: &PublicOrigin, until: SystemTime) -> String {
+        let exp = until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let claims = DirectClaims { aud: DIRECT_AUDIENCE.to_owned(), exp, origin: origin.0.clone() };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.sign)
+            .expect("HS256 signs any claims with a key of 32 bytes")
+    }
+
+    /// Reads such a token: the origin of the files' URLs.
+    ///
+    /// # Errors
+    /// [`StorageError::Expired`], or [`StorageError::BadToken`] for anything else that is wrong with it.
+    pub(super) fn check_direct(&self, token: &str) -> Result<PublicOrigin, StorageError> {
+        let claims = self.read::<DirectClaims>(token, (DIRECT_AUDIENCE, &["exp", "aud"]))?;
+        Ok(PublicOrigin(claims.origin))
+    }
+
+    fn read<C: serde::de::DeserializeOwned>(
+        &self,
+        token: &str,
+        (audience, required): (&str, &[&str]),
+    ) -> Result<C, StorageError> {
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.leeway = 0;
+        rules.set_audience(&[audience]);
+        rules.set_required_spec_claims(required);
+        let read = jsonwebtoken::decode::<C>(token, &self.check, &rules).map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => StorageError::Expired,
+            _ => StorageError::BadToken(Some(error)),
+        });
+        read.map(|read| read.claims)
     }
 }
 
@@ -102,6 +138,18 @@ mod tests {
         assert_eq!(tokens.check(&token, grant.id).unwrap(), grant);
         assert!(matches!(tokens.check(&token, BlobId::random()), Err(StorageError::BadToken(None))));
         assert!(matches!(UploadTokens::new().check(&token, grant.id), Err(StorageError::BadToken(Some(_)))));
+        assert!(matches!(tokens.check_direct(&token), Err(StorageError::BadToken(Some(_)))));
+    }
+
+    #[test]
+    fn a_token_for_any_file_opens_no_announced_one_and_ends() {
+        let (tokens, origin) = (UploadTokens::new(), PublicOrigin("https://draw.example".to_owned()));
+        let token = tokens.mint_direct(&origin, SystemTime::now() + Duration::from_secs(10));
+        assert_eq!(tokens.check_direct(&token).unwrap().0, origin.0);
+        assert!(matches!(tokens.check(&token, BlobId::random()), Err(StorageError::BadToken(_))));
+        let expired = tokens.mint_direct(&origin, UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        assert!(matches!(tokens.check_direct(&expired), Err(StorageError::Expired)));
+        assert!(matches!(UploadTokens::new().check_direct(&token), Err(StorageError::BadToken(Some(_)))));
     }
 
     #[test]

@@ -76,7 +76,7 @@ class Busy(unittest.TestCase):
         for thread in (threading.Thread(target=ask) for _ in range(2)):
             thread.start()
             self.addCleanup(thread.join)
-        self.gate.until(lambda: "engine_queue_jobs 1" in self.gate.metrics(), "no run waits")
+        self.gate.until(lambda: "falgate_engine_queue_jobs 1" in self.gate.metrics(), "no run waits")
 
     def test_a_run_that_cannot_start_in_time_is_a_504_that_is_not_asked_again(self):
         self.keep_busy()
@@ -90,6 +90,9 @@ class Busy(unittest.TestCase):
         self.gate.until(refused, "no 504 in the log")
         self.gate.wait_for_gone(PATH, self.gone + 2)
         self.assertEqual(len(refused()), 1, "asked again")
+        # The deadline, and not the run that was in its way: that one lasts for seconds more.
+        self.assertGreaterEqual(refused()[0]["served_ms"], 1000)
+        self.assertLess(refused()[0]["served_ms"], 2500)
 
     def test_a_client_that_times_out_is_gone_and_the_engine_goes_on(self):
         with self.assertRaises(httpx.ReadTimeout):

@@ -1,7 +1,8 @@
-"""Uploads: what `upload` does when the CDN fails, and that a run takes what it returns."""
+"""Uploads: through the token and the CDN, what `upload` does when the CDN fails, and that a run takes what it returns."""
 
 import asyncio
 import io
+import tempfile
 import unittest
 from datetime import datetime, timedelta, timezone
 
@@ -15,9 +16,9 @@ from harness.places import HOST
 from test_run import APP, inputs
 
 
-def with_cdn_token(client):
-    """The client with a token as fal's REST host gives it, so that its next step is the upload to the CDN."""
-    token = fal_client.client.CDNToken("t", "Bearer", f"https://{HOST}/cdn", datetime.now(timezone.utc) + timedelta(hours=1))
+def with_foreign_token(client):
+    """The client with a token that another gate may have given it, so that its upload to the CDN fails."""
+    token = fal_client.client.CDNToken("t", "Bearer", f"https://{HOST}", datetime.now(timezone.utc) + timedelta(hours=1))
     client._token_manager._token = token
     return client
 
@@ -38,11 +39,28 @@ class Uploads(unittest.TestCase):
         self.assertEqual(answer.headers["content-type"], kind)
         self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
 
-    def test_an_upload_falls_back_when_the_cdn_fails_and_a_run_takes_it(self):
+    def test_case_98_an_upload_gets_a_token_and_a_run_takes_the_file(self):
+        client = sync()
+        with self.assertNoLogs("fal_client.client", "WARNING"):
+            url = client.upload(png(), "image/png", file_name="drawing.png")
+        self.assert_stored(url, png(), "image/png")
+        expires_at = client._token_manager._token.expires_at
+        self.assertGreater(expires_at, datetime.now(timezone.utc))
+        stored = client.run(APP, inputs(image_url=url))
+        self.assertEqual(stored["images"][0]["url"], client.run(APP, inputs())["images"][0]["url"])
+
+    def test_case_98_a_file_of_a_path_is_uploaded_too(self):
+        with tempfile.NamedTemporaryFile(suffix=".png") as file:
+            file.write(png())
+            file.flush()
+            self.assert_stored(sync().upload_file(file.name), png(), "image/png")
+
+    def test_case_98_an_upload_falls_back_when_the_cdn_fails_and_a_run_takes_it(self):
         with self.assertLogs("fal_client.client", "WARNING"):
-            url = with_cdn_token(sync()).upload(png(), "image/png", file_name="drawing.png")
-        [refused] = self.gate.logged("/cdn/files/upload", 1)
-        self.assertGreaterEqual(refused["status"], 400)
+            url = with_foreign_token(sync()).upload(png(), "image/png", file_name="drawing.png")
+        self.gate.until(
+            lambda: [entry for entry in self.gate.requests("/files/upload") if entry["status"] == 403], "no refused upload"
+        )
         self.assert_stored(url, png(), "image/png")
         stored = sync().run(APP, inputs(image_url=url))
         self.assertEqual(stored["images"][0]["url"], sync().run(APP, inputs())["images"][0]["url"])

@@ -149,7 +149,7 @@ export class Gate {
     return (await fetch(`${this.admin}/metrics`)).text();
   }
 
-  // The value of one metric line, 0 where there is none: `engine_jobs_total{outcome="done"}`.
+  // The value of one metric line, 0 where there is none: `falgate_engine_jobs_total{outcome="done"}`.
   async metric(name) {
     const line = (await this.metrics()).split("\n").find((line) => line.startsWith(`${name} `));
     return line ? Number(line.slice(name.length + 1)) : 0;

@@ -18,7 +18,7 @@ import fal_client.client  # noqa: E402
 
 # The REST and CDN hosts have no variable.
 fal_client.client.REST_URL = f"https://{HOST}"
-fal_client.client.CDN_URL = f"https://{HOST}/cdn"
+fal_client.client.CDN_URL = f"https://{HOST}"
 
 ID = "5a3b8d10-caller-4c2e-9f00-callerkeyid00"
 CALLER_KEY = f"{ID}:ca11e40secret0ca11e40secret0"
