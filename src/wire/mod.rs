@@ -6,6 +6,7 @@ mod context;
 mod door;
 mod endpoint;
 mod field_error;
+pub mod frame;
 #[cfg(feature = "sockets")]
 mod handshake;
 mod json_input;
