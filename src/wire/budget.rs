@@ -65,6 +65,19 @@ impl MemoryBudget {
 }
 
 impl Reserved {
+    /// Adds another part of the same budget.
+    pub fn merge(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Takes a part of this part: `bytes`, at most all of it.
+    #[must_use]
+    pub fn split(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { budget: self.budget.clone(), bytes }
+    }
+
     fn grow(&mut self, bytes: u64) -> bool {
         let fits = self.budget.take(bytes);
         self.bytes += if fits { bytes } else { 0 };
