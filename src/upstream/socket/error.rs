@@ -85,10 +85,8 @@ mod tests {
 
     #[test]
     fn clients_hear_what_failed_and_nothing_of_where() {
-        let status = |status: u16| OpenError::Status {
-            status: StatusCode::from_u16(status).unwrap(),
-            retry_after: None,
-        };
+        let status =
+            |status: u16| OpenError::Status { status: StatusCode::from_u16(status).unwrap(), retry_after: None };
         let cases = [
             (OpenError::Connect("refused by 10.0.0.1".into()), "UPSTREAM_UNREACHABLE"),
             (status(503), "UPSTREAM_FAILED"),

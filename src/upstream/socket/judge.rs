@@ -71,7 +71,11 @@ impl Judge {
     }
 
     /// As JSON. What that has not (bytes, extensions, numbers that are none) goes into `kept`, with a mark in its place.
-    fn object(&self, fields: Vec<(rmpv::Value, rmpv::Value)>, kept: &mut Vec<rmpv::Value>) -> Option<Map<String, Value>> {
+    fn object(
+        &self,
+        fields: Vec<(rmpv::Value, rmpv::Value)>,
+        kept: &mut Vec<rmpv::Value>,
+    ) -> Option<Map<String, Value>> {
         let mut object = Map::new();
         for (key, value) in fields {
             let rmpv::Value::String(key) = key else { return None };
@@ -133,7 +137,7 @@ fn integer(number: &Number) -> Option<rmpv::Value> {
     number.as_u64().map(rmpv::Value::from).or_else(|| number.as_i64().map(rmpv::Value::from))
 }
 
-fn refusal(errors: &[FieldError], input: impl Fn() -> Option<Value>) -> Refusal {
+fn refusal(errors: &[FieldError], input: impl FnOnce() -> Option<Value>) -> Refusal {
     let reason = errors.iter().map(FieldError::sentence).collect::<Vec<_>>().join("; ");
     let request_id = input().and_then(|input| input["request_id"].as_str().map(str::to_owned));
     Refusal { reason, request_id: request_id.filter(|id| id.len() <= 100) }

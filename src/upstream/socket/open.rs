@@ -37,7 +37,7 @@ impl SocketCall {
 }
 
 /// What fal was shown.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Shown {
     Token(Arc<FalToken>),
     Key(Arc<Slot>),
@@ -62,11 +62,7 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
 {
     /// Opens a socket. `refused` is what fal was shown on one that it then would not use.
-    pub(super) async fn open(
-        &self,
-        call: &SocketCall,
-        refused: Option<&Shown>,
-    ) -> Result<(Shaken, Shown), OpenError> {
+    pub(super) async fn open(&self, call: &SocketCall, refused: Option<&Shown>) -> Result<(Shaken, Shown), OpenError> {
         let began = Instant::now();
         let opened = timeout(self.limit, async {
             match self.auth {

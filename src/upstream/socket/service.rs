@@ -24,7 +24,7 @@ use super::tunnel::BufferPool;
 use crate::upstream::error::ClientError;
 use crate::upstream::pool::tls;
 use crate::upstream::{Addresses, KeyRing, UpstreamSettings};
-use crate::wire::handshake::SocketHandshake;
+use crate::wire::SocketHandshake;
 use crate::wire::{Body, CallKind, HostClass, RequestId, TargetUrl, ToProblem};
 
 /// Makes [`SocketRelay`] out of a client that has the key.

@@ -13,14 +13,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::dial::Line;
 use super::error::OpenError;
 use crate::upstream::Address;
 use crate::upstream::key_layer::retry_after;
-use crate::wire::Body;
+use crate::wire::{Body, accept_of};
 
 /// Largest head that is read.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -43,7 +41,7 @@ pub(super) async fn shake(
     headers: HeaderMap,
 ) -> Result<Shaken, OpenError> {
     let broken = |cause: hyper::Error| OpenError::Broken(cause.into());
-    let key = generate_key();
+    let key = base64_simd::STANDARD.encode_to_string(rand::random::<[u8; 16]>());
     let (mut sender, connection) =
         Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(line)).await.map_err(broken)?;
     let mut connection = pin!(connection.without_shutdown());
@@ -97,7 +95,7 @@ fn check<B>(answer: &Response<B>, key: &str) -> Result<(), OpenError> {
     if !names_upgrade {
         return Err(OpenError::Handshake("it does not upgrade the connection"));
     }
-    if one(headers, &SEC_WEBSOCKET_ACCEPT) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+    if one(headers, &SEC_WEBSOCKET_ACCEPT) != Some(&accept_of(key.as_bytes())) {
         return Err(OpenError::Handshake("its accept key is not ours"));
     }
     if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) || headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::End;
 use super::pool::{BufferPool, Piece};
-use super::rate::Rate;
+use super::rate::Rates;
 use crate::upstream::socket::metrics::{DirectionMetrics, Tally};
 use crate::wire::frame::{FrameEvent, FrameFault, FrameHeader, FrameLimits, FrameSender, FrameWalker};
 

@@ -101,7 +101,8 @@ where
     down.stop_at(if words.text.is_some() { Stop::AfterMessage } else { Stop::AfterFrame });
     if hears {
         if speaks {
-            let _ = timeout(GRACE, poll_fn(|cx| down.pump(cx, (&mut *upstream, &mut *client), (down_watch, pool)))).await;
+            let _ =
+                timeout(GRACE, poll_fn(|cx| down.pump(cx, (&mut *upstream, &mut *client), (down_watch, pool)))).await;
         }
         // A client that is in the middle of a frame cannot be told anything: its socket is cut.
         if down.is_stopped() {
@@ -127,7 +128,7 @@ where
         }
     };
     // Unread bytes would turn the end into a reset, and the close before it would be lost.
-    join(client, timeout(GRACE, poll_fn(|cx| drain(cx, upstream)))).await;
+    let _ = join(client, timeout(GRACE, poll_fn(|cx| drain(cx, upstream)))).await;
 }
 
 /// Tells a client whose socket to fal could not be opened, and waits a moment for its close.

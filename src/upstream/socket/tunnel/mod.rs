@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use direction::{Direction, Rates, Stop};
+use direction::Direction;
 use down::DownWatch;
-use rate::Rate;
+use rate::{Rate, Rates};
 use up::UpWatch;
 
 use super::judge::Judge;
@@ -82,11 +82,8 @@ where
 {
     pub(super) fn new(client: C, upstream: U, terms: Terms<'_>) -> Self {
         let Terms { settings, metrics, pool, judge, results, drain } = terms;
-        let limits = |bytes: u64| FrameLimits {
-            frame_bytes: bytes,
-            message_bytes: bytes,
-            fragments: settings.fragments.get(),
-        };
+        let limits =
+            |bytes: u64| FrameLimits { frame_bytes: bytes, message_bytes: bytes, fragments: settings.fragments.get() };
         let rates = Rates {
             frames: Rate::new(settings.frames_per_s.get().into(), settings.frames_burst.get().into()),
             bytes: Rate::new(settings.bytes_per_s.get(), settings.bytes_burst.get()),

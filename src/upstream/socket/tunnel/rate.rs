@@ -29,6 +29,20 @@ impl Rate {
     }
 }
 
+/// What a sender may send.
+#[derive(Debug)]
+pub(super) struct Rates {
+    pub(super) frames: Rate,
+    pub(super) bytes: Rate,
+}
+
+impl Rates {
+    /// Until when the sender is not read.
+    pub(super) fn closed_until(&self, now: Instant) -> Option<Instant> {
+        self.frames.closed_until(now).max(self.bytes.closed_until(now))
+    }
+}
+
 fn cost(units: u64, per_second: u64) -> Duration {
     let nanos = u128::from(units) * 1_000_000_000 / u128::from(per_second.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
