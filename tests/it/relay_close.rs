@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
 use crate::engine_support::within;
 use crate::support::fake_sockets::{Answer, FakeSockets, FalSocket};
@@ -40,7 +40,7 @@ async fn a_clients_close_without_a_code_is_answered_with_1000() {
     let (fal, gate) = started(SocketSettings::default()).await;
     let (mut client, mut socket) = gate.pair(&fal).await;
     client.text("the last stroke").await;
-    client.send(Message::Frame(Frame::message("", OpCode::Control(Control::Close), true))).await;
+    within(client.socket.close(None)).await.unwrap();
     client.closes(1000).await;
     assert_eq!(next(&mut socket).await, Message::text("the last stroke"));
     assert_eq!(closed(&mut socket).await.unwrap().code, CloseCode::Normal);
@@ -171,6 +171,7 @@ async fn a_drain_ends_sockets_in_silence_after_the_message_under_way() {
     within(socket.send(Message::text("confirmed"))).await.unwrap();
     busy.hears("confirmed").await;
     within(socket.send(Message::Frame(Frame::message("half ", OpCode::Data(Data::Text), false)))).await.unwrap();
+    gate.until("relay_frames_total{from=\"Upstream\"}", 2.0).await;
     gate.drain();
     ends_in_silence(&mut quiet).await;
     within(socket.send(Message::Frame(Frame::message("and half", OpCode::Data(Data::Continue), true)))).await.unwrap();

@@ -111,9 +111,15 @@ impl RelayGate {
 
     /// Waits until no socket is open.
     pub(crate) async fn all_ended(&self) {
+        self.until("relay_open", 0.0).await;
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn until(&self, line: &str, value: f64) {
         within(async {
-            while self.metric("relay_open") > 0.0 {
-                tokio::task::yield_now().await;
+            while self.metric(line) != value {
+                // A timer and no yield: where time is paused, it goes on only while nobody is busy.
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         })
         .await;
