@@ -15,6 +15,7 @@ use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
+use super::socket_rules::SocketRules;
 use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
@@ -24,9 +25,11 @@ use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, Or
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
-use crate::proxy::FalProxyLayer;
+use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
-use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
+use crate::upstream::{
+    FalKeyLayer, KeyError, KeyRing, RelayMetrics, SocketRelayLayer, UpstreamClient, UpstreamMetrics,
+};
 use crate::wire::{AllowedTargets, Body, MemoryBudget, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
@@ -122,7 +125,7 @@ pub fn assemble(
     let keys = open_keys(config, outside)?;
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), (&memory, registry))?;
+    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
     let host = host(config, outside, drained, registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
@@ -234,7 +237,8 @@ pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    (memory, registry): (&MemoryBudget, &mut Registry),
+    (memory, drained): (&MemoryBudget, watch::Receiver<bool>),
+    registry: &mut Registry,
 ) -> Result<
     Optional<
         impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -252,10 +256,16 @@ fn upstream(
     };
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
+    let relayed = RelayMetrics::default();
+    relayed.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
     let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes);
     let key = key.with_memory(memory.clone()).with_metrics(metrics);
-    Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
+    let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
+    let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained);
+    // The relay mints fal's tokens through the client with the key, so it stands outside of it.
+    Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
 
 fn socket_door<S, D>(

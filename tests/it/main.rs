@@ -109,6 +109,12 @@ mod realtime_messages;
 #[cfg(test)]
 mod realtime_support;
 #[cfg(test)]
+mod relay_close;
+#[cfg(test)]
+mod relay_frames;
+#[cfg(test)]
+mod relay_open;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;

@@ -9,8 +9,8 @@ use crate::wire::message::{Dialect, PictureForm};
 use crate::wire::{PublicOrigin, SocketWishes};
 use tokio::time::Instant;
 
-use crate::wire::Reserved;
 use crate::wire::LcmInput;
+use crate::wire::Reserved;
 
 /// One socket's place at the host. Work in hand shares it.
 pub(super) struct Seat {
