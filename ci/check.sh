@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export FALGATE_REQUIRE=${FALGATE_REQUIRE-model}
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR-never}
 # The rooms that can be mounted alone must build alone, and then the whole.
-feature_sets=(proxy guard upstream server)
+feature_sets=(proxy guard upstream playground server)
 
 say() { printf '\n== %s\n' "$*"; }
 die() {
