@@ -22,7 +22,7 @@ die() {
 tools() {
     command -v cargo >/dev/null || die "Rust is missing: install it with rustup, then run again"
     local missing=() pair
-    for pair in cc:build-essential git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm; do
+    for pair in cc:build-essential git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm chromium:chromium; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)

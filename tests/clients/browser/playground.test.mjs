@@ -288,6 +288,7 @@ describe("what people see", () => {
     "desk-dark": { ...DESK, colorScheme: "dark" },
     wide: { viewport: { width: 1920, height: 1080 } },
     tablet: { viewport: { width: 820, height: 1180 } },
+    laptop: { viewport: { width: 1024, height: 700 } },
     phone: PHONE,
     "phone-dark": { ...PHONE, colorScheme: "dark" },
   })) {
@@ -296,6 +297,8 @@ describe("what people see", () => {
         await firstPicture(view);
         await drawWith(page, [0.1, 0.2], [0.35, 0.3]);
         await page.waitForTimeout(300);
+        const [wide, whole] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+        assert.ok(whole <= wide, `${whole} pixels do not fit into ${wide}`);
         await view.picture(`playground-${name}`);
         view.assertQuiet();
       });

@@ -2,7 +2,7 @@
 
 import { createServer } from "node:http";
 
-const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8" };
+const KINDS = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", jsx: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8" };
 
 export class Site {
   #server;
