@@ -31,12 +31,13 @@ const SHIM: [(&str, &str, &str); 3] = [
 ];
 
 /// The page's files. The first holds marks for the settings.
-const PAGE: [(&str, &str, &str); 9] = [
+const PAGE: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("static/page.html")),
     ("/playground/page.css", CSS, include_str!("static/page.css")),
     ("/playground/page.js", SCRIPT, include_str!("static/page.js")),
     ("/playground/board.js", SCRIPT, include_str!("static/board.js")),
     ("/playground/doodle.js", SCRIPT, include_str!("static/doodle.js")),
+    ("/playground/frames.js", SCRIPT, include_str!("static/frames.js")),
     ("/playground/line.js", SCRIPT, include_str!("static/line.js")),
     ("/playground/pace.js", SCRIPT, include_str!("static/pace.js")),
     ("/playground/words.js", SCRIPT, include_str!("static/words.js")),

@@ -1,10 +1,14 @@
 // The line to the gate: a token, a socket, one drawing in flight and the newest behind it, and coming back after a fault.
 
+import { Frames, WISH } from "./frames.js";
+
 const TOKEN_WITHIN_MS = 10_000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 20_000;
 const SLOW_MS = 8_000;
 const GIVEN_UP_MS = 180_000;
+// Words of the gate's for what will be otherwise in a moment, and what people are told of them.
+const PASSING = { RATE_LIMITED: "limited", UNAVAILABLE: "busy", DEADLINE_EXCEEDED: "busy" };
 
 // Time before try number `tries`: doubling, and each page at its own moment, so that a gate that comes back is not stormed.
 export function backoff(tries, random = Math.random) {
@@ -16,19 +20,20 @@ export class Line extends EventTarget {
   #endpoint;
   #read;
   #socket;
+  #told;
   #flight;
-  #number = 0;
   #dirty = false;
   #reading = false;
   #tries = 0;
   #strikes = 0;
   #timer;
+  #held;
   #watch;
   #wish = "resting";
   #opening = 0;
 
-  // `read` gives the newest input, as an object. Events: `state` (detail: word), `problem` (detail: { kind, wait, … } or
-  // null), `picture` (detail: { result, tripMs }).
+  // `read` gives the newest input: fields, and the drawing as a blob. Events: `state` (detail: word), `problem` (detail: { kind, wait, … } or
+  // null), `picture` (detail: { url, timings in seconds, tripMs }).
   constructor(endpoint, read) {
     super();
     this.#endpoint = endpoint;
@@ -48,6 +53,7 @@ export class Line extends EventTarget {
 
   // Tries at once instead of waiting.
   again() {
+    if (this.#held !== undefined) return this.#release();
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#open();
@@ -111,9 +117,11 @@ export class Line extends EventTarget {
     const url = new URL(`/${this.#endpoint}/realtime`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     url.searchParams.set("fal_jwt_token", token);
+    url.searchParams.set(...WISH);
     const socket = new WebSocket(url);
-    const told = { opened: false, farewell: undefined };
-    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    const told = { socket, frames: new Frames(), opened: false, farewell: undefined };
+    [this.#socket, this.#told] = [socket, told];
     this.#flight = undefined;
     socket.addEventListener("open", () => {
       told.opened = true;
@@ -125,36 +133,44 @@ export class Line extends EventTarget {
   }
 
   #hear(data, told) {
-    let said;
-    try {
-      said = JSON.parse(data);
-    } catch {
-      return this.#fault({ kind: "odd", detail: "a frame that is no JSON" });
-    }
-    if (said.type === "x-fal-message") return;
-    if (said.type === "x-fal-error" && said.error === "TIMEOUT") {
-      told.farewell = "rest";
-      return;
-    }
-    if (said.status === "error" && said.error === "Unauthorized") {
-      told.farewell = "unauthorised";
-      return;
-    }
-    if (said.type === "x-fal-error") return this.#fault({ kind: "rejected", detail: said.reason ?? said.error });
-    if (!this.#flight || said.request_id !== this.#flight.id) return;
+    const said = told.frames.read(data);
+    if (said.kind === "rest" || said.kind === "unauthorised") told.farewell = said.kind;
+    else if (said.kind === "rejected" || said.kind === "odd") this.#fault(said);
+    else if (said.kind === "same" && said.id === this.#flight?.id) {
+      this.#landed();
+      this.#pump();
+    } else if (said.kind === "picture") this.#picture(said);
+  }
+
+  #picture({ id, url, timings = {} }) {
+    // A picture that nobody waits for any more.
+    if (id !== this.#flight?.id) return URL.revokeObjectURL(url);
     const tripMs = performance.now() - this.#flight.at;
     this.#landed();
     [this.#tries, this.#strikes] = [0, 0];
     this.#tell("problem", null);
-    this.#tell("picture", { result: said, tripMs });
+    this.#tell("picture", { url, timings, tripMs });
     this.#pump();
   }
 
-  // An input that the gate did not paint. The next change is another chance.
+  // An input that the gate did not paint. What passes is tried again in a while, all else with the next change.
   #fault(problem) {
     this.#landed();
-    this.#tell("problem", problem);
-    if (this.#dirty) this.#pump();
+    const passing = PASSING[problem.word];
+    if (!passing) {
+      this.#tell("problem", problem);
+      return this.#pump();
+    }
+    const wait = backoff(this.#tries++);
+    this.#tell("problem", { ...problem, kind: passing, wait });
+    clearTimeout(this.#held);
+    this.#held = setTimeout(() => this.#release(), wait);
+  }
+
+  #release() {
+    clearTimeout(this.#held);
+    this.#held = undefined;
+    this.changed();
   }
 
   #landed() {
@@ -164,13 +180,14 @@ export class Line extends EventTarget {
   }
 
   async #pump() {
-    const socket = this.#socket;
-    if (this.#flight || this.#reading || !this.#dirty || socket?.readyState !== WebSocket.OPEN) return;
+    const { socket, frames } = this.#told;
+    if (this.#flight || this.#reading || this.#held !== undefined || !this.#dirty || socket.readyState !== WebSocket.OPEN) return;
     this.#dirty = false;
     this.#reading = true;
-    let input;
+    let wish;
     try {
-      input = await this.#read();
+      const { drawing, ...fields } = await this.#read();
+      wish = await frames.write(fields, drawing);
     } finally {
       this.#reading = false;
     }
@@ -178,11 +195,11 @@ export class Line extends EventTarget {
       this.#dirty = true;
       return;
     }
-    const flight = { id: String(++this.#number), at: performance.now() };
-    this.#flight = flight;
-    socket.send(JSON.stringify({ ...input, request_id: flight.id }));
+    const at = performance.now();
+    this.#flight = { id: wish.id, at };
+    for (const frame of wish.frames) socket.send(frame);
     this.#turn("painting");
-    this.#watch = setInterval(() => this.#waited(performance.now() - flight.at), 1000);
+    this.#watch = setInterval(() => this.#waited(performance.now() - at), 1000);
   }
 
   #waited(ms) {
@@ -192,6 +209,8 @@ export class Line extends EventTarget {
 
   async #closed({ code, reason }, told) {
     this.#socket = undefined;
+    // What was on its way is lost.
+    if (this.#flight) this.#dirty = true;
     this.#landed();
     const opening = this.#opening;
     if (told.farewell === "rest") {
@@ -226,8 +245,8 @@ export class Line extends EventTarget {
 
   #leave() {
     this.#opening += 1;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    for (const timer of [this.#timer, this.#held]) clearTimeout(timer);
+    this.#timer = this.#held = undefined;
     const socket = this.#socket;
     this.#socket = undefined;
     this.#landed();

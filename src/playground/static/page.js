@@ -34,25 +34,15 @@ const line = new Line(setting("endpoint"), read);
 async function read() {
   return {
     prompt: by("prompt").value,
-    image_url: await dataUri(await board.jpeg(Number(setting("side")))),
     strength: Number(by("strength").value),
     seed: seed(),
-    sync_mode: true,
+    drawing: await board.jpeg(Number(setting("side"))),
   };
 }
 
 function seed() {
   const given = Math.floor(Number(by("seed").value));
   return given >= 0 && given <= 4294967295 ? given : 0;
-}
-
-function dataUri(blob) {
-  return new Promise((done, fail) => {
-    const reader = new FileReader();
-    reader.onload = () => done(reader.result);
-    reader.onerror = () => fail(reader.error);
-    reader.readAsDataURL(blob);
-  });
 }
 
 // --- tools ---------------------------------------------------------------------------------------------------------
@@ -133,10 +123,8 @@ board.addEventListener("change", () => {
 
 // --- the picture and the line --------------------------------------------------------------------------------------
 
-let shown = 0;
-line.addEventListener("picture", async ({ detail: { result, tripMs } }) => {
-  const url = result.images?.[0]?.url;
-  if (!url) return;
+let [shown, latest] = [0, 0];
+line.addEventListener("picture", async ({ detail: { url, timings, tripMs } }) => {
   const turn = ++shown;
   const next = new Image();
   next.alt = `Painted from your drawing: ${by("prompt").value}`;
@@ -144,16 +132,19 @@ line.addEventListener("picture", async ({ detail: { result, tripMs } }) => {
   try {
     await next.decode();
   } catch {
-    return;
+    return URL.revokeObjectURL(url);
   }
   // A picture that was slower to decode than its successor stays unseen.
-  if (turn !== shown) return;
+  if (turn < latest) return URL.revokeObjectURL(url);
+  latest = turn;
   const frame = by("picture");
+  const before = frame.querySelector("img")?.src;
   frame.replaceChildren(next);
+  if (before) URL.revokeObjectURL(before);
   delete frame.dataset.empty;
   by("save").hidden = false;
   by("save").href = url;
-  pace.add(performance.now(), tripMs, result.timings);
+  pace.add(performance.now(), tripMs, timings);
   showPace();
 });
 

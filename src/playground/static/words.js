@@ -21,6 +21,7 @@ const sentences = {
   lost: () => "The connection broke off.",
   expired: () => "The gate does not take the token that it gave. Its clock or its signing key may have changed.",
   rejected: ({ detail }) => `The gate cannot paint this: ${detail}.`,
+  busy: ({ detail }) => `The gate cannot paint right now: ${detail}.`,
   slow: ({ seconds }) => `Still painting after ${seconds} s. A model on a processor takes its time.`,
   odd: ({ detail }) => `The gate answered something unexpected (${detail}).`,
 };

@@ -29,14 +29,27 @@ async function withPage(look, use, url = gate.url) {
   }
 }
 
-const shown = (page) => page.locator("#picture img").getAttribute("src");
-const firstPicture = (view) => view.until(() => document.querySelector("#picture img")?.naturalWidth > 0, undefined, 30_000);
-
-// Waits for a picture other than `before`, and gives it.
-async function another(view, before) {
-  await view.until((before) => document.querySelector("#picture img")?.src !== before, before);
-  return shown(view.page);
+// What the page's picture, or the one behind a URL, looks like: the colours of a coarse grid.
+async function look(url) {
+  const image = url ? Object.assign(new Image(), { src: url }) : document.querySelector("#picture img");
+  if (url) await image.decode();
+  if (!image?.naturalWidth) return null;
+  const copy = Object.assign(document.createElement("canvas"), { width: 16, height: 16 });
+  const paint = copy.getContext("2d", { willReadFrequently: true });
+  paint.drawImage(image, 0, 0, 16, 16);
+  return paint.getImageData(0, 0, 16, 16).data.join();
 }
+
+// Waits until the picture's look is as wanted, and gives it.
+async function lookThat(view, wanted, what) {
+  let now;
+  const wait = async () => wanted((now = await view.page.evaluate(look)));
+  await Gate.until(wait, `${what}\n${view.complaints.join("\n")}`, 30_000);
+  return now;
+}
+
+const another = (view, before) => lookThat(view, (now) => now && now !== before, "another picture");
+const firstPicture = (view) => another(view, null);
 
 // A point of the board, from 0 to 1, on the screen.
 async function onBoard(page) {
@@ -85,7 +98,8 @@ describe("the page at /", () => {
       assert.equal(await page.locator("#state-word").textContent(), "live");
       assert.ok(await page.locator("#notice").isHidden());
       assert.equal(view.sockets.length, 1);
-      assert.match(view.sockets[0].url, /^ws:\/\/127\.0\.0\.1:\d+\/fal-ai\/lcm-sd15-i2i\/realtime\?fal_jwt_token=[^&]+$/);
+      assert.match(view.sockets[0].url, /^ws:\/\/127\.0\.0\.1:\d+\/fal-ai\/lcm-sd15-i2i\/realtime\?fal_jwt_token=[^&]+&falgate=direct$/);
+      assert.ok(Buffer.isBuffer(view.sockets[0].last[1]), "a bare picture");
       view.assertQuiet();
     });
   });
@@ -93,7 +107,7 @@ describe("the page at /", () => {
   test("follows the mouse, takes strokes back, and starts a clean sheet", async () => {
     await withPage(DESK, async (view, page) => {
       await firstPicture(view);
-      let picture = await shown(page);
+      let picture = await page.evaluate(look);
       const sky = await colourAt(page, 0.3, 0.3);
       await drawWith(page, [0.1, 0.3], [0.5, 0.3]);
       assert.deepEqual(await colourAt(page, 0.3, 0.3), INK);
@@ -117,12 +131,13 @@ describe("the page at /", () => {
       await firstPicture(view);
       for (let line = 0; line < 8; line++) await drawWith(page, [0.1, 0.1 + line / 10], [0.9, 0.12 + line / 10]);
       const [socket] = view.sockets;
-      assert.ok(socket.sent - socket.received <= 1, `${socket.sent} sent, ${socket.received} received`);
-      await Gate.until(() => socket.sent === socket.received, "the last picture");
-      await view.until((last) => document.querySelector("#picture img").src === last, JSON.parse(socket.last).images[0].url);
-      // What was sent last is the board as it is.
-      const drawn = JSON.parse(socket.lastSent).image_url;
-      assert.equal(await page.evaluate(boardAsSent), drawn);
+      const [sent, received] = socket.pictures;
+      assert.ok(sent > 1 && sent - received <= 1, `${sent} sent, ${received} received`);
+      await Gate.until(() => socket.pictures[0] === socket.pictures[1], "the last picture");
+      // What was sent last is the board as it is, and what came last is shown.
+      assert.equal(await page.evaluate(boardAsSent), `data:image/jpeg;base64,${socket.last[0].toString("base64")}`);
+      const came = await page.evaluate(look, `data:image/jpeg;base64,${socket.last[1].subarray(40).toString("base64")}`);
+      await lookThat(view, (now) => now === came, "the picture that came last");
       assert.match(await page.locator("#rate").textContent(), /^\d+(\.\d)?$/);
       view.assertQuiet();
     });
@@ -131,7 +146,7 @@ describe("the page at /", () => {
   test("paints anew when prompt, strength or seed change", async () => {
     await withPage(DESK, async (view, page) => {
       await firstPicture(view);
-      let picture = await shown(page);
+      let picture = await page.evaluate(look);
       for (const change of [
         () => page.getByLabel("Prompt").fill("a green hill"),
         () => page.locator("#strength").fill("0.9"),
@@ -151,7 +166,7 @@ describe("the page at /", () => {
   test("is drawn on with keys alone", async () => {
     await withPage(DESK, async (view, page) => {
       await firstPicture(view);
-      const picture = await shown(page);
+      const picture = await page.evaluate(look);
       await page.keyboard.press("Tab");
       assert.equal(await page.evaluate(() => document.activeElement.id), "board");
       await page.keyboard.press("3");
@@ -172,7 +187,7 @@ describe("the page at /", () => {
   test("is drawn on with a finger, and fits a phone", async () => {
     await withPage(PHONE, async (view, page) => {
       await firstPicture(view);
-      const picture = await shown(page);
+      const picture = await page.evaluate(look);
       const at = await onBoard(page);
       await page.touchscreen.tap(...at(0.3, 0.3));
       assert.deepEqual(await colourAt(page, 0.3, 0.3), INK);
@@ -225,7 +240,7 @@ describe("when something is wrong, the page says so in a sentence", () => {
       await firstPicture(view);
       await page.context().setOffline(true);
       await page.evaluate(() => dispatchEvent(new Event("pagehide")));
-      const before = await shown(page);
+      const before = await page.evaluate(look);
       await drawWith(page, [0.1, 0.1], [0.9, 0.9]);
       await view.until(() => document.getElementById("notice-words").textContent.startsWith("You are offline."));
       await page.context().setOffline(false);
@@ -270,7 +285,7 @@ describe("a gate that stops and comes back", () => {
       assert.equal(await view.page.locator("#state-word").textContent(), "not connected");
       await view.picture("playground-gone");
       await drawWith(view.page, [0.9, 0.1], [0.1, 0.9]);
-      const before = await shown(view.page);
+      const before = await view.page.evaluate(look);
       mine = await Gate.start(there, { key: null });
       await another(view, before);
       await view.until(() => document.getElementById("notice").hidden && document.getElementById("state-word").textContent === "live");

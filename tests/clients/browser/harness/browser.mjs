@@ -54,9 +54,14 @@ export class View {
     page.on("pageerror", (error) => this.complaints.push(`uncaught: ${error.stack ?? error}`));
     page.on("request", (request) => this.requests.push(`${request.method()} ${request.url()}`));
     page.on("websocket", (socket) => {
-      const seen = { url: socket.url(), sent: 0, received: 0, closed: false };
-      socket.on("framesent", ({ payload }) => Object.assign(seen, { sent: seen.sent + 1, lastSent: payload }));
-      socket.on("framereceived", ({ payload }) => Object.assign(seen, { received: seen.received + 1, last: payload }));
+      const seen = { url: socket.url(), pictures: [0, 0], last: [], closed: false };
+      // Ways are 0 for what the page sends and 1 for what it gets. Bare pictures are the binary frames.
+      const note = (way) => ({ payload }) => {
+        seen.last[way] = payload;
+        seen.pictures[way] += Buffer.isBuffer(payload) ? 1 : 0;
+      };
+      socket.on("framesent", note(0));
+      socket.on("framereceived", note(1));
       socket.on("close", () => (seen.closed = true));
       this.sockets.push(seen);
     });
