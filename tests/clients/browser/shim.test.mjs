@@ -1,15 +1,9 @@
 // The shim by itself: which sockets it sends to the gate, and how little else it changes.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import path from "node:path";
-import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import vm from "node:vm";
-import { root } from "../js/harness/places.mjs";
-
-const folder = path.join(root, "src/playground/static");
-const source = (name) => readFileSync(path.join(folder, name), "utf8");
+import { asModule, source } from "./harness/shim.mjs";
 
 // Stands for the runtime's own constructor: remembers what it was asked for, and refuses as the real one does.
 class FakeSocket extends EventTarget {
@@ -32,7 +26,7 @@ beforeEach(async () => {
   delete globalThis[STATE];
   globalThis.WebSocket = FakeSocket;
   // A copy of its own for each test.
-  shim = await import(`${pathToFileURL(path.join(folder, "falgate.js"))}?${Math.random()}`);
+  shim = await import(`${asModule()}?${Math.random()}`);
 });
 
 afterEach(() => {
@@ -141,7 +135,7 @@ describe("the module", () => {
   test("installed twice, by two copies of itself, is installed once, for the gate named last", async () => {
     shim.installFalgate({ url: gate });
     const first = WebSocket;
-    const copy = await import(`${pathToFileURL(path.join(folder, "falgate.js"))}?copy`);
+    const copy = await import(`${asModule()}?copy`);
     copy.installFalgate({ url: "https://other.example" });
     assert.equal(WebSocket, first);
     assert.deepEqual(opened("wss://fal.run/a/b/ws"), ["wss://other.example/a/b/ws"]);
