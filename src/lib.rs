@@ -14,6 +14,8 @@ pub mod gate;
 pub mod guard;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "playground")]
+pub mod playground;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "telemetry")]

@@ -16,7 +16,9 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     room(&mut faults, "upstream", config.upstream.faults());
     room(&mut faults, "engine", config.engine.faults());
     room(&mut faults, "host", config.host.faults());
+    room(&mut faults, "playground", config.playground.faults());
     routes(&mut faults, config);
+    playground(&mut faults, config);
     uploads(&mut faults, config);
     bodies(&mut faults, config);
     keys(&mut faults, config, environment);
@@ -47,6 +49,22 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
     }
     if config.engine.enabled && config.route.iter().all(|row| row.to != Destination::Engine) {
         faults.push(Fault::new("engine.enabled", "is true, but no [[route]] leads to the engine"));
+    }
+}
+
+/// Somebody answers the page.
+fn playground(faults: &mut Vec<Fault>, config: &Config) {
+    let Some(endpoint) = config.playground.endpoint().filter(|_| config.playground.enabled) else { return };
+    let row = config.route.iter().find(|row| row.endpoint.matches(&endpoint));
+    let answered = match row.map(|row| row.to) {
+        Some(Destination::Engine) => true,
+        Some(Destination::Upstream) | None => {
+            config.proxy.targets.endpoints.iter().any(|pattern| pattern.matches(&endpoint))
+        }
+    };
+    if !answered {
+        let what = format!("nobody answers `{endpoint}`: no [[route]] and no proxy.targets.endpoints names it");
+        faults.push(Fault::new("playground.endpoint", what));
     }
 }
 

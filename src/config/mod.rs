@@ -22,6 +22,7 @@ use crate::engine::EngineSettings;
 use crate::gate::{Destination, GateSettings, RouteSettings};
 use crate::guard::GuardSettings;
 use crate::host::HostSettings;
+use crate::playground::PlaygroundSettings;
 use crate::proxy::ProxySettings;
 use crate::telemetry::LogSettings;
 use crate::upstream::UpstreamSettings;
@@ -42,6 +43,8 @@ pub struct Config {
     pub engine: EngineSettings,
     /// Answering calls from the embedded engine.
     pub host: HostSettings,
+    /// What the gate serves to browsers by itself: a page to draw on, and the script that leads fal's sockets here.
+    pub playground: PlaygroundSettings,
     /// Logs. They go to standard error.
     pub telemetry: LogSettings,
     /// Which endpoints are answered here and which go upstream. The first row that matches decides; a call that matches

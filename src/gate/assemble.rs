@@ -25,6 +25,7 @@ use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, Or
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
+use crate::playground::Playground;
 use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{
@@ -169,7 +170,9 @@ pub fn assemble(
     if config.proxy.old_path {
         proxy_paths.push(OLD_PROXY_PATH.to_owned());
     }
-    let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
+    let playground = Playground::new(&config.playground);
+    let (readiness_there, proxy_paths) = (readiness.clone(), proxy_paths.into());
+    let routes = Routes { proxy, files, direct, playground, readiness: readiness_there, proxy_paths };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),

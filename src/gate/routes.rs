@@ -1,4 +1,4 @@
-//! Which door a path is: health, the key proxy, files, or a plain fal call.
+//! Which door a path is: health, the key proxy, files, the page and its script, or a plain fal call.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::health::Readiness;
+use crate::playground::Playground;
 use crate::wire::{Body, Problem};
 
 /// Paths that are never endpoints: where the key proxy does not answer at them, nothing does.
@@ -23,6 +24,8 @@ pub struct Routes<P, F, D> {
     pub files: F,
     /// Everything else: fal-shaped paths.
     pub direct: D,
+    /// The page at `/`, and the shim.
+    pub playground: Playground,
     /// `/healthz` and `/readyz`.
     pub readiness: Readiness,
     /// Paths of the key proxy; each answers for all that lies below it.
@@ -66,6 +69,9 @@ where
         if CLOSED_UNLESS_LISTED.iter().any(|proxy| is_at_or_below(path, proxy)) {
             let problem = Problem::not_found(path);
             return Either::Right(Either::Right(ready(Ok(problem.into()))));
+        }
+        if let Some(answer) = self.playground.answer(&request) {
+            return Either::Right(Either::Right(ready(Ok(answer))));
         }
         match path {
             "/healthz" => Either::Right(Either::Right(ready(Ok(Readiness::health(request.method()))))),

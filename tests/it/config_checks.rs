@@ -43,6 +43,16 @@ fn a_row_that_goes_upstream_does_not_spill() {
 }
 
 #[test]
+fn a_page_that_nobody_answers_is_a_fault() {
+    let page = "playground = { enabled = true }\n";
+    assert_fault(page, "playground.endpoint: nobody answers `fal-ai/lcm-sd15-i2i`");
+    assert_fault("playground.endpoint = \"lcm\"", "playground.endpoint: `lcm` is no app");
+    let row = "engine = { enabled = true, model = \"m\" }\nroute = [{ endpoint = \"fal-ai/*\", to = \"engine\" }]";
+    let found = faults(&format!("{page}{row}"), &Environment::default());
+    assert!(!found.iter().any(|fault| fault.contains("playground")), "{found:?}");
+}
+
+#[test]
 fn uploads_are_kept_by_someone_who_can() {
     assert_fault("gate.uploads = \"gate\"", "gate.uploads: is `gate`, which keeps files for its engine, but");
     assert_fault("gate.uploads = \"upstream\"", "gate.uploads: is `upstream`, but proxy.targets.storage is false");

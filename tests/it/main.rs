@@ -97,6 +97,8 @@ mod onnx_pipeline;
 #[cfg(test)]
 mod onnx_support;
 #[cfg(test)]
+mod playground;
+#[cfg(test)]
 mod proxy_abuse;
 #[cfg(test)]
 mod proxy_canary;

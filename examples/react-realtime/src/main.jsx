@@ -1,0 +1,4 @@
+import { createRoot } from "react-dom/client";
+import { Draw } from "./Draw.jsx";
+
+createRoot(document.getElementById("root")).render(<Draw />);

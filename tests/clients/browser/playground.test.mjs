@@ -1,0 +1,330 @@
+// The gate's own page, as people use it: mouse, keys, a phone, a gate that goes and comes back.
+
+import assert from "node:assert/strict";
+import { createServer } from "node:net";
+import { after, before, describe, test } from "node:test";
+import { Gate, engine, merged } from "../js/harness/gate.mjs";
+import { Browser } from "./harness/browser.mjs";
+
+const DESK = { viewport: { width: 1280, height: 860 } };
+const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/];
+
+const settings = merged(engine, { playground: { enabled: true, side_px: 256 } });
+let gate;
+
+before(async () => {
+  gate = await Gate.start(settings, { key: null });
+});
+after(() => gate?.stop());
+
+// A browser of that look with the page open, for as long as `use` runs.
+async function withPage(look, use, url = gate.url) {
+  const browser = await Browser.start(look);
+  try {
+    const view = await browser.open(url);
+    await use(view, view.page);
+  } finally {
+    await browser.close();
+  }
+}
+
+// What the page's picture, or the one behind a URL, looks like: the colours of a coarse grid.
+async function look(url) {
+  const image = url ? Object.assign(new Image(), { src: url }) : document.querySelector("#picture img");
+  if (url) await image.decode();
+  if (!image?.naturalWidth) return null;
+  const copy = Object.assign(document.createElement("canvas"), { width: 16, height: 16 });
+  const paint = copy.getContext("2d", { willReadFrequently: true });
+  paint.drawImage(image, 0, 0, 16, 16);
+  return paint.getImageData(0, 0, 16, 16).data.join();
+}
+
+// Waits until the picture's look is as wanted, and gives it.
+async function lookThat(view, wanted, what) {
+  let now;
+  const wait = async () => wanted((now = await view.page.evaluate(look)));
+  await Gate.until(wait, `${what}\n${view.complaints.join("\n")}`, 30_000);
+  return now;
+}
+
+const another = (view, before) => lookThat(view, (now) => now && now !== before, "another picture");
+const firstPicture = (view) => another(view, null);
+
+// A point of the board, from 0 to 1, on the screen.
+async function onBoard(page) {
+  const box = await page.locator("#board").boundingBox();
+  return (x, y) => [box.x + x * box.width, box.y + y * box.height];
+}
+
+async function drawWith(page, from, to) {
+  const at = await onBoard(page);
+  await page.mouse.move(...at(...from));
+  await page.mouse.down();
+  await page.mouse.move(...at(...to), { steps: 12 });
+  await page.mouse.up();
+}
+
+// The board as a data URI, made as the page makes it.
+async function boardAsSent() {
+  const small = Object.assign(document.createElement("canvas"), { width: 256, height: 256 });
+  const paint = small.getContext("2d", { alpha: false });
+  paint.imageSmoothingQuality = "high";
+  paint.drawImage(document.getElementById("board"), 0, 0, 256, 256);
+  return small.toDataURL("image/jpeg", 0.85);
+}
+
+// The colour of the board at a point.
+const colourAt = (page, x, y) =>
+  page.evaluate(([x, y]) => {
+    const board = document.getElementById("board");
+    const copy = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    const paint = copy.getContext("2d", { willReadFrequently: true });
+    paint.drawImage(board, x * board.width, y * board.height, 1, 1, 0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+  }, [x, y]);
+
+const INK = [0x1f, 0x1d, 0x2b];
+const RED = [0xe2, 0x53, 0x3a];
+const PAPER = [0xff, 0xfd, 0xf7];
+
+describe("the page at /", () => {
+  test("shows a first picture by itself, and how fast it came", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      assert.equal(await page.locator("#picture img").evaluate((image) => image.naturalWidth), 256);
+      assert.match(await page.locator("#trip").textContent(), /^\d+$/);
+      assert.match(await page.locator("#parts-words").textContent(), /paint\u00a0\d+/);
+      assert.equal(await page.locator("#state-word").textContent(), "live");
+      assert.ok(await page.locator("#notice").isHidden());
+      assert.equal(view.sockets.length, 1);
+      assert.match(view.sockets[0].url, /^ws:\/\/127\.0\.0\.1:\d+\/fal-ai\/lcm-sd15-i2i\/realtime\?fal_jwt_token=[^&]+&falgate=direct$/);
+      assert.ok(Buffer.isBuffer(view.sockets[0].last[1]), "a bare picture");
+      view.assertQuiet();
+    });
+  });
+
+  test("follows the mouse, takes strokes back, and starts a clean sheet", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      let picture = await page.evaluate(look);
+      const sky = await colourAt(page, 0.3, 0.3);
+      await drawWith(page, [0.1, 0.3], [0.5, 0.3]);
+      assert.deepEqual(await colourAt(page, 0.3, 0.3), INK);
+      picture = await another(view, picture);
+      await page.getByLabel("Undo").click();
+      assert.deepEqual(await colourAt(page, 0.3, 0.3), sky);
+      picture = await another(view, picture);
+      await page.getByLabel("Clear").click();
+      assert.deepEqual(await colourAt(page, 0.9, 0.9), PAPER);
+      picture = await another(view, picture);
+      await page.getByTitle("red").click();
+      await drawWith(page, [0.2, 0.2], [0.8, 0.8]);
+      assert.deepEqual(await colourAt(page, 0.5, 0.5), RED);
+      await another(view, picture);
+      view.assertQuiet();
+    });
+  });
+
+  test("never has more than one drawing in flight, and paints the newest at last", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      for (let line = 0; line < 8; line++) await drawWith(page, [0.1, 0.1 + line / 10], [0.9, 0.12 + line / 10]);
+      const [socket] = view.sockets;
+      const [sent, received] = socket.pictures;
+      assert.ok(sent > 1 && sent - received <= 1, `${sent} sent, ${received} received`);
+      await Gate.until(() => socket.pictures[0] === socket.pictures[1], "the last picture");
+      // What was sent last is the board as it is, and what came last is shown.
+      assert.equal(await page.evaluate(boardAsSent), `data:image/jpeg;base64,${socket.last[0].toString("base64")}`);
+      const came = await page.evaluate(look, `data:image/jpeg;base64,${socket.last[1].subarray(40).toString("base64")}`);
+      await lookThat(view, (now) => now === came, "the picture that came last");
+      assert.match(await page.locator("#rate").textContent(), /^\d+(\.\d)?$/);
+      view.assertQuiet();
+    });
+  });
+
+  test("paints anew when prompt, strength or seed change", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      let picture = await page.evaluate(look);
+      for (const change of [
+        () => page.getByLabel("Prompt").fill("a green hill"),
+        () => page.locator("#strength").fill("0.9"),
+        () => page.getByLabel("Seed", { exact: true }).fill("7"),
+        () => page.getByLabel("Another seed").click(),
+      ]) {
+        await change();
+        picture = await another(view, picture);
+      }
+      assert.equal(await page.locator("#strength-shown").textContent(), "0.90");
+      await page.getByLabel("Prompt").press("Enter");
+      assert.equal(new URL(page.url()).pathname, "/", "the form leads nowhere");
+      view.assertQuiet();
+    });
+  });
+
+  test("is drawn on with keys alone", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      const picture = await page.evaluate(look);
+      await page.keyboard.press("Tab");
+      assert.equal(await page.evaluate(() => document.activeElement.id), "board");
+      await page.keyboard.press("3");
+      await page.keyboard.press("]");
+      await page.keyboard.press("Space");
+      for (let step = 0; step < 10; step++) await page.keyboard.press("ArrowLeft");
+      await page.keyboard.press("Space");
+      await page.keyboard.press("ArrowUp");
+      assert.deepEqual(await colourAt(page, 0.4, 0.5), RED);
+      assert.notDeepEqual(await colourAt(page, 0.3, 0.4), RED);
+      await another(view, picture);
+      await page.keyboard.press("Control+z");
+      assert.notDeepEqual(await colourAt(page, 0.4, 0.5), RED);
+      view.assertQuiet();
+    });
+  });
+
+  test("is drawn on with a finger, and fits a phone", async () => {
+    await withPage(PHONE, async (view, page) => {
+      await firstPicture(view);
+      const picture = await page.evaluate(look);
+      const at = await onBoard(page);
+      await page.touchscreen.tap(...at(0.3, 0.3));
+      assert.deepEqual(await colourAt(page, 0.3, 0.3), INK);
+      await another(view, picture);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= 390, `${wide} pixels wide`);
+      for (const id of ["undo", "clear", "board", "picture"]) {
+        const { x, y, width, height } = await page.locator(`#${id}`).boundingBox();
+        assert.ok(x >= 0 && x + width <= 390 && y + height <= 844, `${id} is out of sight`);
+      }
+      view.assertQuiet();
+    });
+  });
+});
+
+describe("when something is wrong, the page says so in a sentence", () => {
+  // What the page says when the gate's answer to a path is replaced.
+  async function said(replaced, sentence) {
+    const browser = await Browser.start(DESK);
+    try {
+      const view = await browser.open("about:blank");
+      for (const [path, answer] of Object.entries(replaced)) {
+        await view.page.route(`**${path}`, (route) => (answer === "broken" ? route.abort() : route.fulfill(answer)));
+      }
+      await view.page.goto(gate.url);
+      await view.until((sentence) => document.getElementById("notice-words").textContent.includes(sentence), sentence);
+      await view.until(() => document.getElementById("state-word").textContent === "not connected");
+      await view.page.unrouteAll();
+      await firstPicture(view);
+      await view.until(() => document.getElementById("notice").hidden);
+      view.assertQuiet(/Failed to load resource/);
+    } finally {
+      await browser.close();
+    }
+  }
+  const token = "/api/fal/token*";
+  const json = (status, body, headers = {}) => ({ status, headers, contentType: "application/json", body: JSON.stringify(body) });
+
+  test("no token", () => said({ [token]: json(403, { detail: "no" }) }, "gives this page no token"));
+  test("no tokens at all", () => said({ [token]: json(404, { detail: "no" }) }, "gives out no tokens"));
+  test("too many", () => said({ [token]: json(429, { detail: "slow down" }, { "retry-after": "2" }) }, "more than the gate allows for now"));
+  test("a gate that does not answer", () => said({ [token]: "broken" }, "The gate does not answer."));
+  test("a model that loads", () =>
+    said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the engine is loading: unet" }) }, "The model is still loading (unet)."));
+  test("a gate that drains", () => said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the gate is shutting down" }) }, "shutting down or restarting"));
+  test("an engine that failed", () => said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the engine has failed" }) }, "engine of this gate has failed"));
+
+  test("offline, with the drawing kept for later", async () => {
+    await withPage(DESK, async (view, page) => {
+      await firstPicture(view);
+      await page.context().setOffline(true);
+      await page.evaluate(() => dispatchEvent(new Event("pagehide")));
+      const before = await page.evaluate(look);
+      await drawWith(page, [0.1, 0.1], [0.9, 0.9]);
+      await view.until(() => document.getElementById("notice-words").textContent.startsWith("You are offline."));
+      await page.context().setOffline(false);
+      await another(view, before);
+      view.assertQuiet(/ERR_INTERNET_DISCONNECTED/);
+    });
+  });
+
+  test("a token that is not taken, with a button for people who do not want to wait", async () => {
+    const browser = await Browser.start(DESK);
+    try {
+      const view = await browser.open("about:blank");
+      // So that the page's own tries are far apart.
+      await view.page.addInitScript(() => (Math.random = () => 1));
+      await view.page.route(`**${token}`, (route) => route.fulfill(json(200, "not.a.token")));
+      await view.page.goto(gate.url);
+      await view.until(() => /does not take the token.* Next try in [48] s/.test(document.getElementById("notice-words").textContent));
+      await view.page.unrouteAll();
+      await view.page.getByText("Try now").click();
+      await firstPicture(view);
+      view.assertQuiet();
+    } finally {
+      await browser.close();
+    }
+  });
+});
+
+describe("a gate that stops and comes back", () => {
+  test("is told of, waited for, and painted by again", async () => {
+    const port = await freePort();
+    const there = merged(settings, { gate: { listen: `127.0.0.1:${port}` } });
+    let mine = await Gate.start(there, { key: null });
+    const browser = await Browser.start(DESK);
+    try {
+      const view = await browser.open(mine.url);
+      await firstPicture(view);
+      await mine.stop();
+      mine = undefined;
+      // A gate that drains lets the page rest; the next stroke finds it gone.
+      await drawWith(view.page, [0.1, 0.1], [0.9, 0.9]);
+      await view.until(() => /does not answer|shutting down/.test(document.getElementById("notice-words").textContent));
+      assert.equal(await view.page.locator("#state-word").textContent(), "not connected");
+      await view.picture("playground-gone");
+      await drawWith(view.page, [0.9, 0.1], [0.1, 0.9]);
+      const before = await view.page.evaluate(look);
+      mine = await Gate.start(there, { key: null });
+      await another(view, before);
+      await view.until(() => document.getElementById("notice").hidden && document.getElementById("state-word").textContent === "live");
+      view.assertQuiet(...GONE);
+    } finally {
+      await browser.close();
+      await mine?.stop();
+    }
+  });
+});
+
+describe("what people see", () => {
+  for (const [name, look] of Object.entries({
+    desk: DESK,
+    "desk-dark": { ...DESK, colorScheme: "dark" },
+    wide: { viewport: { width: 1920, height: 1080 } },
+    tablet: { viewport: { width: 820, height: 1180 } },
+    laptop: { viewport: { width: 1024, height: 700 } },
+    phone: PHONE,
+    "phone-dark": { ...PHONE, colorScheme: "dark" },
+  })) {
+    test(`is kept as a picture: ${name}`, async () => {
+      await withPage(look, async (view, page) => {
+        await firstPicture(view);
+        await drawWith(page, [0.1, 0.2], [0.35, 0.3]);
+        await page.waitForTimeout(300);
+        const [wide, whole] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
+        assert.ok(whole <= wide, `${whole} pixels do not fit into ${wide}`);
+        await view.picture(`playground-${name}`);
+        view.assertQuiet();
+      });
+    });
+  }
+});
+
+async function freePort() {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
