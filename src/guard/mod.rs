@@ -2,10 +2,12 @@
 
 mod address;
 mod keys;
+mod limit;
 mod origins;
 mod settings;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
+pub use limit::{Cost, Dimension, Pace, Verdict};
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;
