@@ -8,6 +8,9 @@ mod settings;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
-pub use limit::{Cost, Dimension, Pace, Verdict};
+pub use limit::{
+    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, Lasting, LedgerError, LimitHeaders,
+    LimitSettings, Pace, Period, RuleSettings, ShareBy, Subject, Verdict,
+};
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;
