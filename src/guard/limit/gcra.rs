@@ -63,7 +63,8 @@ impl Pace {
         let quota = Quota::with_period(Duration::from_nanos(self.refill.get()));
         let quota = quota.expect("a refill time is not zero").allow_burst(self.burst);
         let slot = Slot(Cell::new(tat));
-        let limiter: RateLimiter<NotKeyed, &Slot, Readings, NoOpMiddleware<Nanos>> = RateLimiter::new(quota, &slot, Readings::new(now));
+        let limiter: RateLimiter<NotKeyed, &Slot, Readings, NoOpMiddleware<Nanos>> =
+            RateLimiter::new(quota, &slot, Readings::new(now));
         match limiter.check_n(cells) {
             Ok(Ok(())) => Verdict::Pass { tat: slot.0.get() },
             Ok(Err(not_until)) => Verdict::Wait { until: not_until.earliest_possible().as_u64() },

@@ -4,15 +4,28 @@ mod at_once;
 mod book;
 mod cost;
 mod gcra;
+mod headers;
+mod layer;
 mod ledger;
+mod limits;
+mod metrics;
 mod period;
+mod price;
+mod receipt;
+mod refusal;
 mod settings;
 mod subject;
 mod table;
 
 pub use cost::{Cost, Dimension};
 pub use gcra::{Pace, Verdict};
+pub use headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
+pub use layer::{LimitLayer, Limited, Tier, real_cost, subject_of};
 pub use ledger::LedgerError;
+pub use limits::{LimitError, Limits};
+pub use price::Prices;
+pub use receipt::Receipt;
+pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };

@@ -87,7 +87,6 @@ pub enum ShareBy {
     All,
 }
 
-
 /// How often: `amount` in every `per_ms`, of which a rested caller may spend `burst` at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]

@@ -91,7 +91,12 @@ mod tests {
     use super::*;
 
     fn subject(address: &str) -> Subject {
-        Subject { address: address.parse().unwrap(), caller: None, tier: None, endpoint: EndpointId::parse("fal-ai/lcm") }
+        Subject {
+            address: address.parse().unwrap(),
+            caller: None,
+            tier: None,
+            endpoint: EndpointId::parse("fal-ai/lcm"),
+        }
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(super) struct Table {
 pub(super) struct Entry {
     pub(super) key: Fingerprint,
     pub(super) pace: Pace,
-    /// Cells to take; 0 only looks.
-    pub(super) cells: u32,
+    /// Cells to take.
+    pub(super) cells: NonZeroU32,
     /// Charged where there is room, but never a reason to refuse.
     pub(super) only_counts: bool,
     /// Set by [`Table::charge`].
@@ -84,6 +84,7 @@ impl Table {
     }
 
     /// Keys that fit at most.
+    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.shards.len() * usize::try_from(self.buckets).unwrap_or(usize::MAX) * WAYS
     }
@@ -95,6 +96,15 @@ impl Table {
 
     /// Takes the cells of all entries, or of none if any refuses, and notes how each stands.
     pub(super) fn charge(&self, now: u64, entries: &mut [Entry]) -> Result<(), Refused> {
+        self.decide(now, entries, Take::AllOrNone)
+    }
+
+    /// Notes how each entry would stand, and takes nothing.
+    pub(super) fn look(&self, now: u64, entries: &mut [Entry]) -> Result<(), Refused> {
+        self.decide(now, entries, Take::Nothing)
+    }
+
+    fn decide(&self, now: u64, entries: &mut [Entry], take: Take) -> Result<(), Refused> {
         assert!(entries.len() <= MOST_ENTRIES, "the number of rules is checked at start");
         let mut locked = self.lock(entries);
         let mut found = [Found::default(); MOST_ENTRIES];
@@ -109,11 +119,10 @@ impl Table {
             let Some(place) = found[at].place else { continue };
             let shard = locked.shard(shard_of(entry.key));
             // What a key that is not charged after all had, which for a new one is nothing: its place is free again.
-            let kept = if refused || entry.standing.refuses() { found[at].tat } else { entry.standing.tat };
-            shard.places[place].tat = kept;
-            if refused {
-                entry.standing.tat = kept;
+            if refused || take == Take::Nothing || entry.standing.refuses() {
+                entry.standing.tat = found[at].tat;
             }
+            shard.places[place].tat = entry.standing.tat;
         }
         if refused { Err(Refused) } else { Ok(()) }
     }
@@ -176,6 +185,12 @@ impl Table {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    AllOrNone,
+    Nothing,
+}
+
 /// Some key refused, so nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused;
@@ -207,11 +222,10 @@ struct Found {
 
 impl Found {
     fn decide(self, entry: &Entry, now: u64) -> Standing {
-        let Some(cells) = NonZeroU32::new(entry.cells) else { return Standing { tat: self.tat, until: 0 } };
         if self.place.is_none() {
             return Standing { tat: self.tat, until: self.tat.max(now + 1) };
         }
-        match entry.pace.decide(self.tat, now, cells) {
+        match entry.pace.decide(self.tat, now, entry.cells) {
             Verdict::Pass { tat } => Standing { tat, until: 0 },
             Verdict::Wait { until } => Standing { tat: self.tat, until },
             Verdict::Never => Standing { tat: self.tat, until: u64::MAX },
@@ -272,7 +286,13 @@ mod tests {
 
     fn entry(table: &Table, key: u64, burst: u64) -> Entry {
         let pace = Pace::new(1, Duration::from_secs(1), burst).unwrap();
-        Entry { key: table.fingerprint(key), pace, cells: 1, only_counts: false, standing: Standing::default() }
+        Entry {
+            key: table.fingerprint(key),
+            pace,
+            cells: NonZeroU32::MIN,
+            only_counts: false,
+            standing: Standing::default(),
+        }
     }
 
     #[test]
@@ -300,7 +320,7 @@ mod tests {
     #[test]
     fn an_estimate_is_settled_both_ways() {
         let table = Table::new(1 << 20);
-        let mut entries = [Entry { cells: 3, ..entry(&table, 1, 5) }];
+        let mut entries = [Entry { cells: NonZeroU32::new(3).unwrap(), ..entry(&table, 1, 5) }];
         table.charge(S, &mut entries).unwrap();
         assert!(table.settle(S, &entries[0], 3, 1));
         table.charge(S, &mut entries).unwrap();
@@ -339,10 +359,11 @@ mod tests {
             for (pause, keys, cells) in calls {
                 now += pause;
                 let keys: Vec<u64> = keys.into_iter().collect();
+                let cells = NonZeroU32::new(cells).unwrap();
                 let mut entries: Vec<_> =
                     keys.iter().map(|key| Entry { cells, ..entry(&table, *key, 3) }).collect();
                 let verdicts: Vec<_> = keys.iter().zip(&entries).map(|(key, entry)| {
-                    entry.pace.decide(model.get(key).copied().unwrap_or(0), now, NonZeroU32::new(cells).unwrap())
+                    entry.pace.decide(model.get(key).copied().unwrap_or(0), now, cells)
                 }).collect();
                 let passes = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Pass { .. }));
                 prop_assert_eq!(table.charge(now, &mut entries).is_ok(), passes);
