@@ -57,6 +57,8 @@ mod gate_support;
 #[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
+mod guard_limits;
+#[cfg(test)]
 mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
