@@ -17,7 +17,9 @@ use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, LimitError, LimitLayer, Limits, OriginFault, OriginsLayer, Prices,
+};
 use crate::host::HostService;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -87,6 +89,9 @@ pub enum AssembleError {
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
     Origins(#[from] OriginFault),
+    /// The limits cannot be kept.
+    #[error("the limits cannot be kept")]
+    Limits(#[from] LimitError),
     /// The upstream's settings cannot be used.
     #[error("the upstream cannot be set up")]
     Upstream(#[from] crate::upstream::ClientError),
@@ -129,7 +134,8 @@ pub fn assemble(
         None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
     };
     let direct_allowed = Arc::new(direct_allowed);
-    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
+    let limits = limits(config, registry)?;
+    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(limits.layer(steer));
     let direct = ServiceBuilder::new()
         .layer(pages.clone())
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
@@ -161,6 +167,16 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
         Err(KeyError::Missing { .. }) if config.why_a_key_is_needed().is_none() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The limits, where the settings have any.
+fn limits(config: &Config, registry: &mut Registry) -> Result<LimitLayer, LimitError> {
+    if config.limits.is_empty() {
+        return Ok(LimitLayer::off());
+    }
+    let limits = Limits::open(&config.limits)?;
+    limits.register(registry);
+    Ok(LimitLayer::new(limits, Prices::new(&config.limits)))
 }
 
 /// The access keys of the direct door; `None` where the settings name none.

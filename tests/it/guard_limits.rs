@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use falgate::guard::{
-    ANONYMOUS_TIER, Cost, Dimension, Lasting, LimitSettings, Limits, Prices, Refusal, Subject, Why,
-};
+use falgate::guard::{ANONYMOUS_TIER, Cost, Dimension, Lasting, LimitSettings, Limits, Prices, Refusal, Subject, Why};
 use falgate::wire::{CallKind, EndpointId, FalCall, ToProblem as _};
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
@@ -65,7 +63,7 @@ async fn every_dimension_is_limited_by_every_share_for_calls_and_frames() {
                             FalCall { kind: CallKind::Run, endpoint: subject.endpoint.clone(), request_id: None };
                         prices.call(&call, 100)
                     }
-                    _ => prices.frame(subject.endpoint.as_ref().unwrap(), 100),
+                    _ => prices.frame(subject.endpoint.as_ref(), 100),
                 };
                 let one = cost(&ann()).cells(of);
                 if one == 0 {
@@ -89,7 +87,9 @@ async fn every_dimension_is_limited_by_every_share_for_calls_and_frames() {
                 assert!(refusal.wait().unwrap() <= Duration::from_millis(1001), "{case}");
                 match stranger(by) {
                     Some(other) => drop(limits.charge(&other, cost(&other), None).expect(&case)),
-                    None => drop(limits.charge(&caller("::1", None, None, "a/b"), cost(&ann()), None).expect_err(&case)),
+                    None => {
+                        drop(limits.charge(&caller("::1", None, None, "a/b"), cost(&ann()), None).expect_err(&case))
+                    }
                 }
                 tokio::time::advance(refusal.wait().unwrap()).await;
                 limits.charge(&ann(), cost(&ann()), None).unwrap_or_else(|refusal| panic!("{case}: {refusal}"));
@@ -252,7 +252,8 @@ async fn a_limit_for_one_tier_or_endpoint_leaves_the_others_alone() {
 #[test]
 fn limits_that_cannot_be_kept_stop_the_start() {
     let refused = |value: Value| Limits::open(&settings(value)).unwrap_err().to_string();
-    let rule = |name: &str, amount: u64| json!({"name": name, "of": "bytes", "by": "all", "amount": amount, "per_ms": 1});
+    let rule =
+        |name: &str, amount: u64| json!({"name": name, "of": "bytes", "by": "all", "amount": amount, "per_ms": 1});
     assert!(refused(json!({"rule": [rule("a b", 1)]})).contains("rule[0].name"));
     assert!(refused(json!({"rule": [rule("a", 1), rule("a", 1)]})).contains("rule[1].name"));
     let many: Vec<_> = (0..17).map(|at| rule(&format!("r{at}"), 1)).collect();

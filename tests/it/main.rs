@@ -49,6 +49,8 @@ mod gate_doors;
 #[cfg(test)]
 mod gate_life;
 #[cfg(test)]
+mod gate_limits;
+#[cfg(test)]
 mod gate_pages;
 #[cfg(test)]
 mod gate_steer;

@@ -12,7 +12,8 @@ use super::settings::LimitHeaders;
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Which quotas there are.
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const OLDER: [HeaderName; 3] = [
+/// Both in the form before drafts had lists.
+pub(in crate::guard) const OLDER: [HeaderName; 3] = [
     HeaderName::from_static("ratelimit-limit"),
     HeaderName::from_static("ratelimit-remaining"),
     HeaderName::from_static("ratelimit-reset"),

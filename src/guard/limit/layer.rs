@@ -17,7 +17,9 @@ use super::cost::{Cost, Dimension};
 use super::limits::Limits;
 use super::price::Prices;
 use super::receipt::Receipt;
+use super::refusal::Refusal;
 use super::settings::Lasting;
+use super::socket::SocketLimits;
 use super::subject::Subject;
 use crate::guard::{Caller, ClientAddr};
 use crate::telemetry::WorkNote;
@@ -31,7 +33,8 @@ pub struct Tier(pub Arc<str>);
 ///
 /// Needs [`TargetUrl`] and [`ClientAddr`], reads [`Caller`] and [`Tier`]; adds the rate-limit headers. A refusal is answered
 /// 429 with `retry-after`, or 403 for what is never allowed. What an answer did not cost is given back: the work of a
-/// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes.
+/// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. A request that opens a socket gets
+/// [`SocketLimits`] for whoever serves it.
 ///
 /// ```
 /// use falgate::guard::{LimitLayer, LimitSettings, Limits, Prices};
@@ -49,7 +52,10 @@ pub struct Tier(pub Arc<str>);
 /// # }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
-pub struct LimitLayer {
+pub struct LimitLayer(Option<Charging>);
+
+#[derive(Debug, Clone)]
+struct Charging {
     limits: Limits,
     prices: Arc<Prices>,
 }
@@ -58,7 +64,13 @@ impl LimitLayer {
     /// Charges calls to `limits` by `prices`.
     #[must_use]
     pub fn new(limits: Limits, prices: Prices) -> Self {
-        Self { limits, prices: Arc::new(prices) }
+        Self(Some(Charging { limits, prices: Arc::new(prices) }))
+    }
+
+    /// Limits nothing.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
     }
 }
 
@@ -66,7 +78,7 @@ impl<S> Layer<S> for LimitLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        Limited { inner, layer: self.clone() }
+        Limited { inner, charging: self.0.clone() }
     }
 }
 
@@ -74,7 +86,7 @@ impl<S> Layer<S> for LimitLayer {
 #[derive(Debug, Clone)]
 pub struct Limited<S> {
     inner: S,
-    layer: LimitLayer,
+    charging: Option<Charging>,
 }
 
 /// Who calls, as the request's extensions say.
@@ -101,18 +113,29 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(call) = request.extensions().get::<TargetUrl>().map(TargetUrl::call) else {
-            return Either::Left(Charged { inner: self.inner.call(request), receipt: None });
-        };
-        // A socket is charged as a socket by whoever answers it, for as long as it is open.
-        let lasting = (call.kind != CallKind::Realtime).then_some(Lasting::Requests);
-        let bytes = request.body().size_hint().upper().unwrap_or(0);
-        let cost = self.layer.prices.call(call, bytes);
-        match self.layer.limits.charge(&subject_of(&request), cost, lasting) {
-            Ok(receipt) => Either::Left(Charged { inner: self.inner.call(request), receipt: Some(receipt) }),
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.charging.as_ref().map_or(Ok(None), |charging| charging.charge(&mut request)) {
+            Ok(receipt) => Either::Left(Charged { inner: self.inner.call(request), receipt }),
             Err(refusal) => Either::Right(at_once(Ok(refusal.to_problem().into()))),
         }
+    }
+}
+
+impl Charging {
+    /// Charges a call. The receipt of a socket goes with the request, to whoever keeps the socket.
+    fn charge(&self, request: &mut Request<Body>) -> Result<Option<Receipt>, Refusal> {
+        let Some(call) = request.extensions().get::<TargetUrl>().map(TargetUrl::call) else { return Ok(None) };
+        let is_socket = call.kind == CallKind::Realtime;
+        let cost = self.prices.call(call, request.body().size_hint().upper().unwrap_or(0));
+        let lasting = if is_socket { Lasting::Sockets } else { Lasting::Requests };
+        let subject = subject_of(request);
+        let receipt = self.limits.charge(&subject, cost, Some(lasting))?;
+        if !is_socket {
+            return Ok(Some(receipt));
+        }
+        let socket = SocketLimits::new(self.limits.clone(), Arc::clone(&self.prices), subject, receipt);
+        request.extensions_mut().insert(socket);
+        Ok(None)
     }
 }
 

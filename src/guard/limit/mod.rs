@@ -14,11 +14,13 @@ mod price;
 mod receipt;
 mod refusal;
 mod settings;
+mod socket;
 mod subject;
 mod table;
 
 pub use cost::{Cost, Dimension};
 pub use gcra::{Pace, Verdict};
+pub(super) use headers::OLDER;
 pub use headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub use layer::{LimitLayer, Limited, Tier, real_cost, subject_of};
 pub use ledger::LedgerError;
@@ -29,4 +31,5 @@ pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
+pub use socket::{FrameReceipt, SocketLimits};
 pub use subject::{ANONYMOUS_TIER, Subject};

@@ -39,9 +39,9 @@ impl Prices {
 
     /// What a message over a socket is expected to cost. It is no request: those are counted when the socket opens.
     #[must_use]
-    pub fn frame(&self, endpoint: &EndpointId, bytes: u64) -> Cost {
+    pub fn frame(&self, endpoint: Option<&EndpointId>, bytes: u64) -> Cost {
         let frame = Cost::ZERO.with_cells(Dimension::Frames, 1).with_cells(Dimension::Bytes, bytes);
-        self.picture(Some(endpoint), frame)
+        self.picture(endpoint, frame)
     }
 
     fn picture(&self, endpoint: Option<&EndpointId>, cost: Cost) -> Cost {
@@ -82,7 +82,7 @@ mod tests {
         let run = Prices::new(&settings).call(&call(CallKind::Run), 77);
         let cells = [Dimension::Pictures, Dimension::Cents, Dimension::GpuMs, Dimension::Bytes].map(|of| run.cells(of));
         assert_eq!(cells, [4, 250, 900, 77]);
-        let frame = Prices::new(&settings).frame(&EndpointId::parse("fal-ai/lcm").unwrap(), 10);
+        let frame = Prices::new(&settings).frame(EndpointId::parse("fal-ai/lcm").as_ref(), 10);
         let cells = [Dimension::Frames, Dimension::Requests, Dimension::Cents].map(|of| frame.cells(of));
         assert_eq!(cells, [1, 0, 9000]);
     }
