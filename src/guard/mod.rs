@@ -10,9 +10,9 @@ pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, F
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
 pub use limit::{
     ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, FrameReceipt, Lasting, LedgerError,
-    LimitError, LimitHeaders, LimitLayer, LimitSettings, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
-    RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SocketLimits, Subject, Tier, Verdict, Why, real_cost,
-    subject_of,
+    LimitError, LimitHeaders, LimitLayer, LimitSettings, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
+    RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SocketLimits, SpentUsage, Subject, Tier, Usage,
+    Verdict, Why, real_cost, subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;

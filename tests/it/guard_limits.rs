@@ -261,3 +261,30 @@ fn limits_that_cannot_be_kept_stop_the_start() {
     assert!(refused(json!({"ledger": "/no/such/folder/ledger.redb"})).contains("limits.ledger"));
     assert!(serde_json::from_value::<LimitSettings>(json!({"rule": [rule("a", 0)]})).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_sees_what_was_spent_and_lets_one_caller_off() {
+    let limits = limits(json!({
+        "rule": [{"name": "rps", "of": "requests", "by": "caller", "amount": 1, "per_ms": 60_000}],
+        "budget": [{"name": "day", "of": "requests", "by": "caller", "amount": 1, "per": "day"}],
+    }));
+    let call = Cost::ZERO.with_units(Dimension::Requests, 1.0);
+    let bob = stranger("caller").unwrap();
+    for subject in [&ann(), &bob] {
+        assert!(limits.charge(subject, call, None).is_ok() && limits.charge(subject, call, None).is_err());
+    }
+    let usage = serde_json::to_value(limits.usage()).unwrap();
+    assert_eq!(usage["limits"][0], json!({"name": "rps", "passed": 2, "refused": 2, "would_refuse": 0}));
+    let until = 20_001 * 86_400;
+    assert_eq!(
+        usage["spent"],
+        json!([
+            {"account": "day caller:ann", "units": 1, "until": until},
+            {"account": "day caller:bob", "units": 1, "until": until},
+        ])
+    );
+    assert_eq!(usage["live_keys"], 2);
+    assert_eq!(limits.reset("caller:ann"), Some(2));
+    assert_eq!((limits.reset("caller:ann"), limits.reset("caller:eve"), limits.reset("ann")), (Some(0), Some(0), None));
+    assert!(limits.charge(&ann(), call, None).is_ok() && limits.charge(&bob, call, None).is_err());
+}

@@ -10,8 +10,8 @@ use redb::{Database, ReadableTable as _, TableDefinition};
 
 use super::book::{Account, Book, Spent};
 
-/// Account → end of its period, cells spent in it.
-const TABLE: TableDefinition<'_, [u8; 16], (u64, u64)> = TableDefinition::new("falgate_spent_1");
+/// Account → end of its period, cells spent in it, label.
+const TABLE: TableDefinition<'_, [u8; 16], (u64, u64, &str)> = TableDefinition::new("falgate_spent_1");
 
 /// Why a ledger cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +88,8 @@ fn read(database: &Database) -> Result<Vec<(Account, Spent)>, redb::Error> {
         let table = transaction.open_table(TABLE)?;
         for row in table.iter()? {
             let (account, spent) = row?;
-            let (until, cells) = spent.value();
-            accounts.push((Account(account.value()), Spent { until, cells }));
+            let (until, cells, label) = spent.value();
+            accounts.push((Account(account.value()), Spent { until, cells, label: label.into() }));
         }
     }
     transaction.commit()?;
@@ -115,10 +115,10 @@ fn write(database: &Database, changes: &[(Account, Spent)]) -> Result<(), redb::
     {
         let mut table = transaction.open_table(TABLE)?;
         for (account, spent) in changes {
-            table.insert(account.0, (spent.until, spent.cells))?;
+            table.insert(account.0, (spent.until, spent.cells, &*spent.label))?;
         }
         let earliest = changes.iter().map(|(_, spent)| spent.until).min().unwrap_or(0);
-        table.retain(|_, (until, _)| until.saturating_add(MONTH) >= earliest)?;
+        table.retain(|_, (until, _, _)| until.saturating_add(MONTH) >= earliest)?;
     }
     transaction.commit()?;
     Ok(())
@@ -140,7 +140,7 @@ mod tests {
         for round in 1..=3 {
             let ledger = Ledger::open(&file, 10, Duration::from_secs(3600)).unwrap();
             assert_eq!(ledger.book().spent(ann, WINDOW), (round - 1) * 5);
-            ledger.book().add(ann, WINDOW, 5);
+            ledger.book().add(ann, WINDOW, 5, || "ann".into());
         }
     }
 

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::at_once::{Lasts, Place};
 use super::book::{Account, Book, Overdrawn, Want};
 use super::cost::Cost;
+use super::error::LimitError;
 use super::gcra::Pace;
 use super::headers::{Quota, Told};
-use super::ledger::{Ledger, LedgerError};
+use super::ledger::Ledger;
 use super::metrics::{LimitMetrics, RuleCounts};
 use super::period::Window;
 use super::receipt::{BudgetShare, Receipt, Taken};
@@ -50,7 +51,7 @@ pub struct Limits(Arc<Inner>);
 pub(super) struct Inner {
     pub(super) rules: Vec<Rule>,
     pub(super) budgets: Vec<Budget>,
-    at_once: Vec<AtOnce>,
+    pub(super) at_once: Vec<AtOnce>,
     pub(super) table: Table,
     pub(super) ledger: Ledger,
     pub(super) metrics: LimitMetrics,
@@ -65,21 +66,21 @@ pub(super) struct Rule {
     pub(super) settings: RuleSettings,
     pub(super) pace: Pace,
     pub(super) name: Arc<str>,
-    counts: RuleCounts,
+    pub(super) counts: RuleCounts,
 }
 
 #[derive(Debug)]
 pub(super) struct Budget {
     pub(super) settings: BudgetSettings,
     pub(super) name: Arc<str>,
-    counts: RuleCounts,
+    pub(super) counts: RuleCounts,
 }
 
 #[derive(Debug)]
-struct AtOnce {
+pub(super) struct AtOnce {
     settings: AtOnceSettings,
-    name: Arc<str>,
-    counts: RuleCounts,
+    pub(super) name: Arc<str>,
+    pub(super) counts: RuleCounts,
     lasts: Lasts,
 }
 
@@ -89,29 +90,6 @@ enum Clock {
     System,
     /// The system's at the start, moved on by tokio's clock, so that a test can pause it.
     From(SystemTime),
-}
-
-/// Why limits cannot be kept.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LimitError {
-    /// A value of the settings cannot work.
-    #[error("limits.{key} {why}")]
-    Setting {
-        /// Key path inside `[limits]`.
-        key: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The ledger cannot be opened.
-    #[error("the ledger of budgets in {file} cannot be used (limits.ledger)")]
-    Ledger {
-        /// The file.
-        file: String,
-        /// Why not.
-        #[source]
-        cause: LedgerError,
-    },
 }
 
 impl Limits {
@@ -224,8 +202,11 @@ impl Limits {
             for share in &budgets {
                 let budget = &inner.budgets[share.budget];
                 budget.counts.passed();
-                let cells = i64::try_from(cost.cells(budget.settings.of)).unwrap_or(i64::MAX);
-                book.add(share.account, share.window, cells);
+                let label = || {
+                    let share = subject.share(budget.settings.by, inner.ipv6_prefix);
+                    format!("{} {share}", budget.name).into()
+                };
+                book.add(share.account, share.window, cost.cells(budget.settings.of), label);
             }
         }
         drop(book);
@@ -262,6 +243,11 @@ impl Inner {
     /// The calendar's time in seconds since 1970.
     pub(super) fn unix(&self) -> u64 {
         self.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// Length of the prefix of IPv6 that counts as one address.
+    pub(super) const fn ipv6_prefix(&self) -> u8 {
+        self.ipv6_prefix
     }
 
     fn take_places(&self, subject: &Subject, lasting: Option<Lasting>) -> Result<Vec<Place>, Refusal> {

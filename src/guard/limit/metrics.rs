@@ -72,8 +72,8 @@ impl RuleCounts {
         self.would_refuse.inc();
     }
 
-    /// How often it refused, for a person's eyes.
-    pub(super) fn refusals(&self) -> u64 {
-        self.refused.get()
+    /// Passed, refused, would have refused.
+    pub(super) fn seen(&self) -> [u64; 3] {
+        [&self.passed, &self.refused, &self.would_refuse].map(|counter| counter.get())
     }
 }

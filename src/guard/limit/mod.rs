@@ -3,6 +3,7 @@
 mod at_once;
 mod book;
 mod cost;
+mod error;
 mod gcra;
 mod headers;
 mod layer;
@@ -17,14 +18,16 @@ mod settings;
 mod socket;
 mod subject;
 mod table;
+mod usage;
 
 pub use cost::{Cost, Dimension};
+pub use error::LimitError;
 pub use gcra::{Pace, Verdict};
 pub(super) use headers::OLDER;
 pub use headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub use layer::{LimitLayer, Limited, Tier, real_cost, subject_of};
 pub use ledger::LedgerError;
-pub use limits::{LimitError, Limits};
+pub use limits::Limits;
 pub use price::Prices;
 pub use receipt::Receipt;
 pub use refusal::{Refusal, Why};
@@ -33,3 +36,4 @@ pub use settings::{
 };
 pub use socket::{FrameReceipt, SocketLimits};
 pub use subject::{ANONYMOUS_TIER, Subject};
+pub use usage::{LimitUsage, SpentUsage, Usage};

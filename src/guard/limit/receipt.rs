@@ -85,7 +85,7 @@ impl Receipt {
                 let cells = i64::try_from(real.cells(of)).unwrap_or(i64::MAX);
                 let cells = cells.saturating_sub_unsigned(self.cost.cells(of));
                 if cells != 0 {
-                    book.add(share.account, share.window, cells);
+                    book.correct(share.account, share.window, cells);
                 }
             }
         }

@@ -76,6 +76,50 @@ impl Share<'_> {
     }
 }
 
+/// As an operator writes it: `caller:ann`, `address:203.0.113.7`, `all`.
+impl std::fmt::Display for Share<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(bits) => {
+                write!(f, "address:{}", IpAddr::from(std::net::Ipv6Addr::from(*bits)).to_canonical())
+            }
+            Self::Caller(name) => write!(f, "caller:{name}"),
+            Self::Tier(name) => write!(f, "tier:{name}"),
+            Self::Endpoint(name) => write!(f, "endpoint:{name}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl<'a> Share<'a> {
+    /// Reads what [`Display`](std::fmt::Display) writes; an IPv6 address means its network.
+    pub(super) fn parse(text: &'a str, ipv6_prefix: u8) -> Option<Self> {
+        if text == "all" {
+            return Some(Self::All);
+        }
+        let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty())?;
+        match kind {
+            "address" => Some(Self::Address(network(name.parse().ok()?, ipv6_prefix))),
+            "caller" => Some(Self::Caller(name)),
+            "tier" => Some(Self::Tier(name)),
+            "endpoint" => Some(Self::Endpoint(name)),
+            _ => None,
+        }
+    }
+
+    /// Whether a limit with this share could have such a share.
+    pub(super) const fn is_of(&self, by: ShareBy) -> bool {
+        match self {
+            // A caller without a name is known by the address.
+            Self::Address(_) => matches!(by, ShareBy::Address | ShareBy::Caller),
+            Self::Caller(_) => matches!(by, ShareBy::Caller),
+            Self::Tier(_) => matches!(by, ShareBy::Tier),
+            Self::Endpoint(_) => matches!(by, ShareBy::Endpoint),
+            Self::All => matches!(by, ShareBy::All),
+        }
+    }
+}
+
 /// An IPv4 address as IPv6 writes it, or the first `prefix` bits of an IPv6 address.
 fn network(address: IpAddr, prefix: u8) -> u128 {
     match address.to_canonical() {
@@ -106,6 +150,17 @@ mod tests {
         let ann = Subject { caller: Some("ann".into()), ..nobody };
         assert_eq!(ann.share(ShareBy::Caller, 64), Share::Caller("ann"));
         assert_eq!(subject("::ffff:203.0.113.7").share(ShareBy::Address, 64), ann.share(ShareBy::Address, 64));
+    }
+
+    #[test]
+    fn an_operator_writes_a_share_as_it_is_shown() {
+        let named =
+            ["all", "caller:ann", "tier:pro", "endpoint:fal-ai/lcm", "address:203.0.113.7", "address:2001:db8::"];
+        for text in named {
+            assert_eq!(Share::parse(text, 64).unwrap().to_string(), text);
+        }
+        assert_eq!(Share::parse("address:2001:db8::7", 64), Share::parse("address:2001:db8::8", 64));
+        assert!(["", "ann", "caller:", "address:home"].iter().all(|text| Share::parse(text, 64).is_none()));
     }
 
     #[test]
