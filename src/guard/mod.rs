@@ -5,6 +5,7 @@ mod keys;
 mod limit;
 mod origins;
 mod settings;
+mod token;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
@@ -16,3 +17,7 @@ pub use limit::{
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;
+pub use token::{
+    Grant, MintFault, Minted, TokenAlgorithm, TokenFault, TokenHolder, TokenKeyError, TokenKeyFault, TokenKeySource,
+    TokenLifeSettings, TokenSeat, TokenSettings, TokenUse, Tokens, rotate,
+};
