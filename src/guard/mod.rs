@@ -1,6 +1,7 @@
 //! Who may come in, how often, at what cost.
 
 mod address;
+mod identity;
 mod keys;
 mod limit;
 mod origins;
@@ -8,6 +9,9 @@ mod settings;
 mod token;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
+pub use identity::{
+    AskKeys, AskedKeys, JwtAlgorithm, JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known,
+};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
 pub use limit::{
     ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, FrameReceipt, Lasting, LedgerError,

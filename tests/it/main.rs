@@ -57,6 +57,8 @@ mod gate_steer;
 #[cfg(test)]
 mod gate_support;
 #[cfg(test)]
+mod guard_jwt;
+#[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
