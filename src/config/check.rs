@@ -12,6 +12,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     let mut faults = Vec::new();
     room(&mut faults, "gate", config.gate.faults());
     room(&mut faults, "guard", config.guard.faults());
+    room(&mut faults, "limits", config.limits.faults());
     room(&mut faults, "proxy", config.proxy.faults());
     room(&mut faults, "upstream", config.upstream.faults());
     room(&mut faults, "engine", config.engine.faults());

@@ -20,7 +20,7 @@ use toml::Table;
 
 use crate::engine::EngineSettings;
 use crate::gate::{Destination, GateSettings, RouteSettings};
-use crate::guard::GuardSettings;
+use crate::guard::{GuardSettings, LimitSettings};
 use crate::host::HostSettings;
 use crate::playground::PlaygroundSettings;
 use crate::proxy::ProxySettings;
@@ -35,6 +35,8 @@ pub struct Config {
     pub gate: GateSettings,
     /// Who may come in.
     pub guard: GuardSettings,
+    /// How often, how many at once, and how much in all. Without rows nothing is limited.
+    pub limits: LimitSettings,
     /// The key proxy: where it answers, what may be called through it, and with which inputs.
     pub proxy: ProxySettings,
     /// Calls to fal: with which key, to which address, and for how long.

@@ -21,7 +21,10 @@ use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, Tokens};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, LimitError, LimitLayer, Limits, OriginFault, OriginsLayer, Prices,
+    TokenKeyError, Tokens,
+};
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
@@ -101,6 +104,9 @@ pub enum AssembleError {
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
     Origins(#[from] OriginFault),
+    /// The limits cannot be kept.
+    #[error("the limits cannot be kept")]
+    Limits(#[from] LimitError),
     /// The upstream's settings cannot be used.
     #[error("the upstream cannot be set up")]
     Upstream(#[from] crate::upstream::ClientError),
@@ -154,8 +160,9 @@ pub fn assemble(
         tokens: Tokens::open(&config.guard.tokens, outside.look_up)?,
         keys: access_keys,
     };
-    let sockets = steer.clone();
-    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(steer);
+    let limited = limits(config, registry)?.layer(steer);
+    let sockets = limited.clone();
+    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(limited);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
     let direct = DirectDoor::new(guarded, Arc::new(direct_allowed));
     // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
@@ -189,6 +196,16 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
         Err(KeyError::Missing { .. }) if config.why_a_key_is_needed().is_none() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The limits, where the settings have any.
+fn limits(config: &Config, registry: &mut Registry) -> Result<LimitLayer, LimitError> {
+    if config.limits.is_empty() {
+        return Ok(LimitLayer::off());
+    }
+    let limits = Limits::open(&config.limits)?;
+    limits.register(registry);
+    Ok(LimitLayer::new(limits, Prices::new(&config.limits)))
 }
 
 /// The access keys of the direct door; `None` where the settings name none.

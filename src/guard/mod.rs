@@ -1,13 +1,24 @@
 //! Who may come in, how often, at what cost.
 
 mod address;
+mod identity;
 mod keys;
+mod limit;
 mod origins;
 mod settings;
 mod token;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
+pub use identity::{
+    AskKeys, AskedKeys, JwtAlgorithm, JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known,
+};
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
+pub use limit::{
+    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, FrameReceipt, Lasting, LedgerError,
+    LimitError, LimitHeaders, LimitLayer, LimitSettings, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
+    RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SocketLimits, SpentUsage, Subject, Tier, Usage,
+    Verdict, Why, real_cost, subject_of,
+};
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
 pub use settings::GuardSettings;
 pub use token::{

@@ -15,6 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::limit::{OLDER, RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::wire::{Body, Problem, REQUEST_ID};
 
 const ANY: &str = "*";
@@ -150,6 +151,8 @@ impl OriginsLayer {
         let exposed = [
             REQUEST_ID,
             RETRY_AFTER,
+            RATE_LIMIT,
+            RATE_LIMIT_POLICY,
             HeaderName::from_static("x-fal-billable-units"),
             HeaderName::from_static("x-fal-error-type"),
             HeaderName::from_static("x-fal-request-timeout-type"),
@@ -159,7 +162,7 @@ impl OriginsLayer {
             .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS])
             // Only what `keep_known` left of them.
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(exposed)
+            .expose_headers(exposed.into_iter().chain(OLDER).collect::<Vec<_>>())
             .max_age(Duration::from_secs(settings.max_age_s.into()));
         if settings.credentials {
             cors = cors.allow_credentials(true);

@@ -13,6 +13,7 @@ use super::input::read_input;
 use super::load::{Loader, Patience};
 use super::{Host, HostError};
 use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Picture, Ticket};
+use crate::telemetry::WorkNote;
 use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
 
 /// A run's answer, and how long it waited for the device.
@@ -66,6 +67,7 @@ impl Host {
         let images = delivery.deliver(done.pictures).await?;
         let flags = vec![false; images.len()];
         let waited = done.timings.queued;
+        let work = WorkNote { pictures: u32::from(input.num_images), device: done.timings.inference() };
         let output = LcmOutput {
             images,
             timings: RunTimings {
@@ -81,7 +83,9 @@ impl Host {
             nsfw_content_detected: flags.clone(),
             has_nsfw_concepts: flags,
         };
-        Ok(Ran { response: json(&output), waited })
+        let mut response = json(&output);
+        response.extensions_mut().insert(work);
+        Ok(Ran { response, waited })
     }
 
     /// The engine's work for an input whose picture was loaded. The prompt moves out of the input.

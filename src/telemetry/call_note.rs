@@ -18,3 +18,12 @@ pub struct CallNote {
 /// Who called, by the name that the guard knows. The guard puts it into the response's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerNote(pub std::sync::Arc<str>);
+
+/// What an answer really cost, where the engine knows. It puts it into the response's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkNote {
+    /// Pictures that were made.
+    pub pictures: u32,
+    /// Time of the engine's device that they took.
+    pub device: Duration,
+}

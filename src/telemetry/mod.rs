@@ -7,7 +7,7 @@ mod log_writer;
 mod request_line;
 mod request_log;
 
-pub use call_note::{CallNote, CallerNote};
+pub use call_note::{CallNote, CallerNote, WorkNote};
 pub use http_metrics::HttpMetrics;
 pub use log_settings::{LogFormat, LogLevel, LogSettings};
 pub use log_writer::{LogGuard, LogWriter};

@@ -61,6 +61,8 @@ mod gate_doors;
 #[cfg(test)]
 mod gate_life;
 #[cfg(test)]
+mod gate_limits;
+#[cfg(test)]
 mod gate_memory;
 #[cfg(test)]
 mod gate_pages;
@@ -71,7 +73,11 @@ mod gate_steer;
 #[cfg(test)]
 mod gate_support;
 #[cfg(test)]
+mod guard_jwt;
+#[cfg(test)]
 mod guard_keys;
+#[cfg(test)]
+mod guard_limits;
 #[cfg(test)]
 mod guard_origins;
 #[cfg(test)]

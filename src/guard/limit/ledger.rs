@@ -1,0 +1,157 @@
+//! Budgets that survive a restart: a book in memory, written down by a thread of its own.
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redb::{Database, ReadableTable as _, TableDefinition};
+
+use super::book::{Account, Book, Spent};
+
+/// Account → end of its period, cells spent in it, label.
+const TABLE: TableDefinition<'_, [u8; 16], (u64, u64, &str)> = TableDefinition::new("falgate_spent_1");
+
+/// Why a ledger cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The file cannot be opened: it is another program's, in use, or not to be had.
+    #[error("the ledger cannot be opened")]
+    Open(#[source] redb::Error),
+    /// What is in it cannot be read.
+    #[error("the ledger cannot be read")]
+    Read(#[source] redb::Error),
+    /// The system gives no thread.
+    #[error("the ledger has no thread to write it")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A book that may be kept in a file.
+///
+/// Every change is in memory at once and in the file within the interval, and when the ledger is dropped. A file that
+/// cannot be written is said in the log each time and tried again: the book in memory goes on counting.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    book: Arc<Mutex<Book>>,
+    writer: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Ledger {
+    /// A ledger that lives as long as the process.
+    pub(super) fn in_memory(most: usize) -> Self {
+        Self { book: Arc::new(Mutex::new(Book::new(most, []))), writer: None }
+    }
+
+    /// Opens the ledger in `file`, making it if there is none.
+    pub(super) fn open(file: &Path, most: usize, every: Duration) -> Result<Self, LedgerError> {
+        let database = Database::create(file).map_err(|cause| LedgerError::Open(cause.into()))?;
+        let written = read(&database).map_err(LedgerError::Read)?;
+        let book = Arc::new(Mutex::new(Book::new(most, written)));
+        let (stop, stopped) = channel();
+        let shared = Arc::clone(&book);
+        let run = move || {
+            loop {
+                let ended = !matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout));
+                write_changes(&database, &shared);
+                if ended {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(LedgerError::Thread)?;
+        Ok(Self { book, writer: Some((stop, thread)) })
+    }
+
+    /// The book. Held for a decision, never over anything that waits.
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.writer.take() {
+            drop(stop);
+            if thread.join().is_err() {
+                tracing::error!("the thread that writes the ledger had panicked");
+            }
+        }
+    }
+}
+
+fn read(database: &Database) -> Result<Vec<(Account, Spent)>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut accounts = Vec::new();
+    {
+        let table = transaction.open_table(TABLE)?;
+        for row in table.iter()? {
+            let (account, spent) = row?;
+            let (until, cells, label) = spent.value();
+            accounts.push((Account(account.value()), Spent { until, cells, label: label.into() }));
+        }
+    }
+    transaction.commit()?;
+    Ok(accounts)
+}
+
+fn write_changes(database: &Database, book: &Mutex<Book>) {
+    let changes = book.lock().unwrap_or_else(PoisonError::into_inner).take_changes();
+    if changes.is_empty() {
+        return;
+    }
+    if let Err(error) = write(database, &changes) {
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::error!(error, accounts = changes.len(), "the ledger of budgets cannot be written, will try again");
+        book.lock().unwrap_or_else(PoisonError::into_inner).put_back(&changes);
+    }
+}
+
+/// Writes the changes in one transaction, and forgets what had ended a month before the earliest of them.
+fn write(database: &Database, changes: &[(Account, Spent)]) -> Result<(), redb::Error> {
+    const MONTH: u64 = 32 * 86_400;
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (account, spent) in changes {
+            table.insert(account.0, (spent.until, spent.cells, &*spent.label))?;
+        }
+        let earliest = changes.iter().map(|(_, spent)| spent.until).min().unwrap_or(0);
+        table.retain(|_, (until, _, _)| until.saturating_add(MONTH) >= earliest)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::limit::period::Window;
+    use crate::guard::limit::subject::Share;
+
+    const WINDOW: Window = Window { start: 0, end: 1 << 40 };
+
+    #[test]
+    fn a_restart_keeps_budgets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let ann = Account::new("day", &Share::Caller("ann"));
+        for round in 1..=3 {
+            let ledger = Ledger::open(&file, 10, Duration::from_secs(3600)).unwrap();
+            assert_eq!(ledger.book().spent(ann, WINDOW), (round - 1) * 5);
+            ledger.book().add(ann, WINDOW, 5, || "ann".into());
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_none_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        std::fs::write(&file, "a text").unwrap();
+        assert!(matches!(Ledger::open(&file, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "a text", "it is left as it was");
+        let missing = folder.path().join("no/such/folder/ledger.redb");
+        assert!(matches!(Ledger::open(&missing, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
+    }
+}

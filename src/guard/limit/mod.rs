@@ -1,0 +1,39 @@
+//! How often and how much: limits that are charged together or not at all.
+
+mod at_once;
+mod book;
+mod cost;
+mod error;
+mod gcra;
+mod headers;
+mod layer;
+mod ledger;
+mod limits;
+mod metrics;
+mod period;
+mod price;
+mod receipt;
+mod refusal;
+mod settings;
+mod socket;
+mod subject;
+mod table;
+mod usage;
+
+pub use cost::{Cost, Dimension};
+pub use error::LimitError;
+pub use gcra::{Pace, Verdict};
+pub(super) use headers::OLDER;
+pub use headers::{RATE_LIMIT, RATE_LIMIT_POLICY};
+pub use layer::{LimitLayer, Limited, Tier, real_cost, subject_of};
+pub use ledger::LedgerError;
+pub use limits::Limits;
+pub use price::Prices;
+pub use receipt::Receipt;
+pub use refusal::{Refusal, Why};
+pub use settings::{
+    AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
+};
+pub use socket::{FrameReceipt, SocketLimits};
+pub use subject::{ANONYMOUS_TIER, Subject};
+pub use usage::{LimitUsage, SpentUsage, Usage};

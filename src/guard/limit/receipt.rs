@@ -1,0 +1,101 @@
+//! What was charged, so that it can be put right when the true cost is known.
+
+use http::HeaderMap;
+
+use super::at_once::Place;
+use super::book::Account;
+use super::cost::{Cost, Dimension};
+use super::headers::Told;
+use super::limits::{Charged, Limits};
+use super::period::Window;
+
+/// What a call was charged, and the places that it holds until this is dropped.
+///
+/// The charge stands unless [`Receipt::settle`] puts it right.
+#[derive(Debug)]
+pub struct Receipt {
+    limits: Limits,
+    charged: Charged,
+    budgets: Vec<BudgetShare>,
+    places: Vec<Place>,
+    cost: Cost,
+    told: Told,
+}
+
+/// What was taken from one budget.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BudgetShare {
+    pub(super) budget: usize,
+    pub(super) account: Account,
+    pub(super) window: Window,
+}
+
+/// What a receipt is made of.
+pub(super) struct Taken {
+    pub(super) charged: Charged,
+    pub(super) budgets: Vec<BudgetShare>,
+    pub(super) places: Vec<Place>,
+    pub(super) cost: Cost,
+    pub(super) told: Told,
+}
+
+impl Receipt {
+    pub(super) fn new(limits: Limits, taken: Taken) -> Self {
+        let Taken { charged, budgets, places, cost, told } = taken;
+        Self { limits, charged, budgets, places, cost, told }
+    }
+
+    /// What was charged.
+    #[must_use]
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Whether something lasts until the receipt is dropped.
+    #[must_use]
+    pub const fn holds_places(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Tells the caller what is left.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.told.fields() {
+            headers.insert(name, value);
+        }
+    }
+
+    /// Puts the charge right: what was not used is given back, what was used beyond it becomes a debt. Budgets of a period
+    /// that has ended meanwhile stay as they are.
+    pub fn settle(&mut self, real: Cost) {
+        let inner = self.limits.inner();
+        let now = inner.now();
+        for (at, rule) in self.charged.which.iter().enumerate() {
+            let of = inner.rules[*rule].settings.of;
+            let (estimated, real) = (self.cost.cells(of), real.cells(of));
+            let kept = estimated == real || inner.table.settle(now, &self.charged.entries[at], estimated, real);
+            if !kept {
+                inner.metrics.lost_debt();
+            }
+        }
+        if !self.budgets.is_empty() {
+            let unix = inner.unix();
+            let mut book = inner.ledger.book();
+            for share in self.budgets.iter().filter(|share| share.window.holds(unix)) {
+                let of = inner.budgets[share.budget].settings.of;
+                let cells = i64::try_from(real.cells(of)).unwrap_or(i64::MAX);
+                let cells = cells.saturating_sub_unsigned(self.cost.cells(of));
+                if cells != 0 {
+                    book.correct(share.account, share.window, cells);
+                }
+            }
+        }
+        self.cost = real;
+    }
+
+    /// Gives back what counts work: the call failed before it cost any. Requests, frames and bytes stay charged.
+    pub fn settle_without_work(&mut self) {
+        let work = [Dimension::Pictures, Dimension::GpuMs, Dimension::Cents];
+        let real = work.into_iter().fold(self.cost, |cost, of| cost.with_cells(of, 0));
+        self.settle(real);
+    }
+}
