@@ -37,6 +37,8 @@ tools() {
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     fi
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' ||
+        die "Node 20 or newer is needed for the real clients, not $(node --version): install one, then run again"
     cargo --version
     local component
     for component in clippy fmt; do

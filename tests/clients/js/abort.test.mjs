@@ -26,7 +26,7 @@ after(async () => {
 // Seconds of work for the miniature model on any machine.
 const long = { prompt: "x", image_url: dataUri(png(256)), num_images: 8, num_inference_steps: 12, sync_mode: true };
 const cancelled = () => gate.metric('falgate_engine_jobs_total{outcome="cancelled"}');
-const stepped = () => gate.metric("engine_call_rows_count");
+const stepped = () => gate.metric("falgate_engine_call_rows_count");
 const done = () => gate.metric('falgate_engine_jobs_total{outcome="done"}');
 
 // Starts a run, and leaves once `begun` says that it is under way.
