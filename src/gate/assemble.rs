@@ -14,10 +14,13 @@ use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::stack::{Layers, stack, subject};
+use super::token_route::TokenRoute;
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, TokenService, Tokens,
+};
 use crate::host::HostService;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -66,6 +69,8 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
+    /// What signs and checks tokens, where there is anything to open with one.
+    pub tokens: Option<Tokens>,
 }
 
 /// Why the rooms could not be put together.
@@ -84,6 +89,9 @@ pub enum AssembleError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is no key to sign tokens with.
+    #[error("tokens cannot be signed")]
+    Tokens(#[from] TokenKeyError),
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
     Origins(#[from] OriginFault),
@@ -115,10 +123,19 @@ pub fn assemble(
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
     };
-    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+    let tokens =
+        config.why_tokens_are_signed().map(|_| Tokens::open(&config.guard.tokens, outside.look_up)).transpose()?;
+    if let Some(tokens) = &tokens {
+        tokens.show(registry);
+    }
+    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get())
+        .with_tokens(tokens.clone().map(TokenService::new));
 
     let allow = |targets: TargetSettings, spilling: Reach| {
-        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        let mut allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        if tokens.is_some() {
+            allowed = allowed.with_issuers(table.issuers());
+        }
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
@@ -135,6 +152,7 @@ pub fn assemble(
         .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
         .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
     let proxy = pages.layer(calls);
+    let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());
     let mut proxy_paths = Vec::new();
@@ -144,14 +162,14 @@ pub fn assemble(
     if config.proxy.old_path {
         proxy_paths.push(OLD_PROXY_PATH.to_owned());
     }
-    let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
+    let routes = Routes { proxy, token, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.

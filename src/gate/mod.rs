@@ -14,6 +14,7 @@ mod serve;
 mod settings;
 mod stack;
 mod steer;
+mod token_route;
 
 pub use admin::Admin;
 pub use assemble::{AssembleError, Assembled, GateService, Outside, assemble};
@@ -26,3 +27,4 @@ pub use serve::{Bound, Orders, ServeError, bind, serve};
 pub use settings::{GateSettings, Uploads};
 pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};
+pub use token_route::{TokenAnswer, TokenRoute};
