@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::accept::Connections;
 use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
+use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
 use super::token_route::TokenRoute;
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
@@ -22,6 +25,7 @@ use crate::guard::{
     AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, TokenService, Tokens,
 };
 use crate::host::HostService;
+use crate::host::realtime::SocketMetrics;
 use crate::proxy::FalProxyLayer;
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
@@ -71,6 +75,8 @@ pub struct Assembled<S> {
     pub keys: Option<KeyRing>,
     /// What signs and checks tokens, where there is anything to open with one.
     pub tokens: Option<Tokens>,
+    /// Made true when sockets are to end in good order.
+    pub drain: watch::Sender<bool>,
 }
 
 /// Why the rooms could not be put together.
@@ -89,8 +95,8 @@ pub enum AssembleError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is no key to sign tokens with.
-    #[error("tokens cannot be signed")]
+    /// The keys that sign tokens cannot be used.
+    #[error("the token keys cannot be used (guard.tokens.keys)")]
     Tokens(#[from] TokenKeyError),
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
@@ -118,7 +124,9 @@ pub fn assemble(
     };
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
-    let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
+    let (drain, drained) = watch::channel(false);
+    let upstream = upstream(config, keys.as_ref(), registry)?;
+    let host = host(config, outside, drained, registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -140,17 +148,20 @@ pub fn assemble(
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
     let proxied = allow(config.proxy.targets.clone(), Reach::Fal);
-    let (access, direct_allowed) = match access_keys(config, outside)? {
+    // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
+    let open_allowed = allow(TargetSettings::default(), Reach::Here);
+    let access_keys = access_keys(config, outside)?;
+    let (access, direct_allowed) = match access_keys.clone() {
         Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
-        // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
-        None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
+        None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
-    let direct_allowed = Arc::new(direct_allowed);
+    let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
+    let sockets = steer.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
-    let direct = ServiceBuilder::new()
-        .layer(pages.clone())
-        .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
-        .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
+    let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
+    let direct = DirectDoor::new(guarded, Arc::new(direct_allowed));
+    // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
+    let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let proxy = pages.layer(calls);
     let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
@@ -169,7 +180,7 @@ pub fn assemble(
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -230,11 +241,34 @@ fn upstream(
     Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
 }
 
-fn host(config: &Config, outside: &Outside<'_>) -> Result<Optional<HostService>, AssembleError> {
+fn socket_door<S, D>(
+    config: &Config,
+    (sockets, direct): (S, D),
+    entrance: Entrance,
+    registry: &mut Registry,
+) -> SocketDoor<S, D> {
+    let limits = &config.gate.sockets;
+    let register = Connections::new(limits.open.get(), limits.per_address.get());
+    let metrics = SocketDoorMetrics::default();
+    metrics.register(registry);
+    SocketDoor::new(sockets, direct, Arc::new(entrance), register).with_metrics(metrics)
+}
+
+fn host(
+    config: &Config,
+    outside: &Outside<'_>,
+    drain: watch::Receiver<bool>,
+    registry: &mut Registry,
+) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
         return Ok(Optional::None(Problem::new(StatusCode::NOT_FOUND, "this gate has no engine and keeps no files")));
     };
-    let mut host = HostService::new(engine.clone(), config.host.clone())?.with_posterior(config.engine.posterior);
+    let metrics = SocketMetrics::default();
+    metrics.register(registry);
+    let mut host = HostService::new(engine.clone(), config.host.clone())?
+        .with_posterior(config.engine.posterior)
+        .with_socket_metrics(metrics)
+        .with_drain(drain);
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

@@ -12,6 +12,7 @@ mod route_table;
 mod routes;
 mod serve;
 mod settings;
+pub mod sockets;
 mod stack;
 mod steer;
 mod token_route;

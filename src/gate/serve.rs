@@ -126,7 +126,7 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys, tokens } = self.assembled;
+        let Assembled { service, readiness, keys, tokens, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
         let files = Files { keys: keys.clone(), tokens: tokens.clone(), tls: self.tls };
         let _reload = AbortOnDrop(tokio::spawn(files.reload_when_told(orders.reload)));
@@ -141,6 +141,8 @@ impl<S: GateService> Bound<S> {
                 cause = failed(engine.as_ref()) => failure = Some(cause),
             }
             readiness.drain();
+            // Sockets are outside of what HTTP drains; whoever answers them waits for this word.
+            drain.send_replace(true);
             tracing::info!("draining");
         };
         let report = self.server.serve(self.listener, service, told).await;

@@ -6,12 +6,18 @@ mod context;
 mod door;
 mod endpoint;
 mod field_error;
+pub mod frame;
+#[cfg(feature = "sockets")]
+mod handshake;
 mod json_input;
 mod lcm_input;
 mod lcm_output;
 mod lenient;
+#[cfg(feature = "sockets")]
+pub mod message;
 mod pattern;
 mod problem;
+mod socket;
 mod target;
 mod target_refusal;
 mod token_wish;
@@ -22,11 +28,14 @@ pub use context::{PublicOrigin, RequestId};
 pub use door::host_class;
 pub use endpoint::EndpointId;
 pub use field_error::FieldError;
+#[cfg(feature = "sockets")]
+pub use handshake::{HandshakeFault, SocketHandshake, accept_of};
 pub use json_input::{fields_of_json, fields_of_query};
 pub use lcm_input::{ImageSource, LcmInput, PictureFormat, Seed};
 pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
 pub use pattern::{EndpointPattern, PatternError};
 pub use problem::{Problem, ToProblem};
+pub use socket::{SocketPass, SocketWishes};
 pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl, TokenIssuer};
 pub use target_refusal::TargetRefusal;
 pub use token_wish::{TokenWish, WishedApp};

@@ -88,6 +88,10 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_messages;
+#[cfg(test)]
+mod realtime_support;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
