@@ -23,6 +23,9 @@ pub(super) enum Failure {
     /// The configuration is well formed, but something that it names cannot be used.
     #[error("the gate cannot start{}", listed(causes))]
     Unusable { causes: Vec<ServeError> },
+    /// What was asked for on the command line cannot be had.
+    #[error("{what}")]
+    Usage { what: String },
     /// The model, its library or its device cannot be used.
     #[error("{what}")]
     Unavailable {
@@ -61,6 +64,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Running { .. } => 1,
+            Self::Usage { .. } => 2,
             Self::Unavailable { .. } => 69,
             Self::Unreadable { .. } | Self::Configuration { .. } | Self::Unusable { .. } => 78,
         }

@@ -1,4 +1,4 @@
-//! Which door a path is: health, the key proxy, files, the page and its script, or a plain fal call.
+//! Which door a path is: health, the key proxy, tokens for pages, files, the page and its script, or a plain fal call.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::health::Readiness;
+use super::token_route::{TOKEN_PATH, TokenAnswer, TokenRoute};
 use crate::playground::Playground;
 use crate::wire::{Body, Problem};
 
@@ -20,6 +21,8 @@ const CLOSED_UNLESS_LISTED: [&str; 2] = ["/api/fal/proxy", "/api/_fal/proxy"];
 pub struct Routes<P, F, D> {
     /// The key proxy.
     pub proxy: P,
+    /// Tokens for pages, where the key proxy is open.
+    pub token: Option<TokenRoute<P>>,
     /// Uploaded and produced files, below `/files/`.
     pub files: F,
     /// Everything else: fal-shaped paths.
@@ -52,7 +55,8 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Either<P::Future, F::Future>, Either<D::Future, Ready<Answer>>>;
+    type Future =
+        Either<Either<P::Future, F::Future>, Either<D::Future, Either<TokenAnswer<P::Future>, Ready<Answer>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         match (self.proxy.poll_ready(cx), self.files.poll_ready(cx), self.direct.poll_ready(cx)) {
@@ -68,14 +72,17 @@ where
         }
         if CLOSED_UNLESS_LISTED.iter().any(|proxy| is_at_or_below(path, proxy)) {
             let problem = Problem::not_found(path);
-            return Either::Right(Either::Right(ready(Ok(problem.into()))));
+            return Either::Right(Either::Right(Either::Right(ready(Ok(problem.into())))));
         }
         if let Some(answer) = self.playground.answer(&request) {
-            return Either::Right(Either::Right(ready(Ok(answer))));
+            return Either::Right(Either::Right(Either::Right(ready(Ok(answer)))));
+        }
+        if let Some(token) = self.token.as_mut().filter(|_| path == TOKEN_PATH) {
+            return Either::Right(Either::Right(Either::Left(token.call(request))));
         }
         match path {
-            "/healthz" => Either::Right(Either::Right(ready(Ok(Readiness::health(request.method()))))),
-            "/readyz" => Either::Right(Either::Right(ready(Ok(self.readiness.ready(request.method()))))),
+            "/healthz" => Either::Right(Either::Right(Either::Right(ready(Ok(Readiness::health(request.method())))))),
+            "/readyz" => Either::Right(Either::Right(Either::Right(ready(Ok(self.readiness.ready(request.method())))))),
             _ if path.starts_with("/files/") => Either::Left(Either::Right(self.files.call(request))),
             _ => Either::Right(Either::Left(self.direct.call(request))),
         }

@@ -13,8 +13,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::route_table::{Destination, RouteTable};
+use crate::guard::TokenService;
 use crate::telemetry::CallNote;
-use crate::wire::{Body, MemoryBudget, Problem, Reach, TargetUrl, ToProblem as _};
+use crate::wire::{Body, MemoryBudget, Problem, Reach, TargetUrl, ToProblem as _, TokenIssuer};
 
 /// Picks, per call, the service that answers.
 ///
@@ -25,6 +26,7 @@ pub struct Steer<H, U> {
     table: Arc<RouteTable>,
     host: H,
     upstream: U,
+    tokens: Option<TokenService>,
     spill_body_bytes: u64,
     memory: MemoryBudget,
 }
@@ -35,7 +37,7 @@ impl<H, U> Steer<H, U> {
     /// A call that may spill is held in memory while the engine looks at it, at most `spill_body_bytes` of it, and for one
     /// call at a time; see [`Steer::with_memory`].
     pub fn new(table: Arc<RouteTable>, host: H, upstream: U, spill_body_bytes: u64) -> Self {
-        Self { table, host, upstream, spill_body_bytes, memory: MemoryBudget::new(spill_body_bytes) }
+        Self { table, host, upstream, tokens: None, spill_body_bytes, memory: MemoryBudget::new(spill_body_bytes) }
     }
 
     /// Holds calls that may spill within `memory`, shared with others that hold bodies. A call that finds no room is answered
@@ -43,6 +45,13 @@ impl<H, U> Steer<H, U> {
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryBudget) -> Self {
         self.memory = memory;
+        self
+    }
+
+    /// Answers calls for this gate's own tokens.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Option<TokenService>) -> Self {
+        self.tokens = tokens;
         self
     }
 }
@@ -72,6 +81,10 @@ where
             let problem = Problem::not_found(request.uri().path());
             return SteerFuture::Refused { problem: Some(problem) };
         };
+        // Only the proxy, which has looked at the apps that are named, says that a token is this gate's to sign.
+        if let (Some(TokenIssuer::Gate), Some(tokens)) = (request.extensions().get(), &mut self.tokens) {
+            return SteerFuture::Token { inner: tokens.call(request) };
+        }
         let decision = self.table.decide(target.call());
         match (decision.to, decision.spill, target.reach()) {
             // Admission and table read the same rows, so this is never met; a mistake there must not cost money.
@@ -143,6 +156,8 @@ pin_project! {
         Host { #[pin] inner: H },
         /// Answered by the upstream.
         Upstream { #[pin] inner: U, note: Option<CallNote> },
+        /// Answered by the gate itself.
+        Token { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
         /// Asked of the engine first, with the upstream behind it.
         Spilling { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
     }
@@ -169,7 +184,7 @@ where
                 }
                 Poll::Ready(Ok(answer))
             }
-            Projected::Spilling { inner } => inner.as_mut().poll(cx),
+            Projected::Token { inner } | Projected::Spilling { inner } => inner.as_mut().poll(cx),
         }
     }
 }
@@ -181,11 +196,12 @@ mod tests {
 
     use super::*;
     use crate::gate::{RouteSettings, Spill};
-    use crate::wire::{AllowedTargets, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
+    use crate::wire::{AllowedTargets, Door, EndpointPattern, HostClass, PlainPath, TargetSettings, TokenIssuer};
 
     async fn status_with(reach: Reach) -> StatusCode {
         let endpoint = EndpointPattern::parse("fal-ai/lcm").unwrap();
-        let row = RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream) };
+        let row =
+            RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream), token: TokenIssuer::Gate };
         let table = RouteTable::new(vec![row], false);
         let allowed = AllowedTargets::new(TargetSettings::default()).with_rows(table.reaches(reach));
         let path = PlainPath {

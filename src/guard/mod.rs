@@ -19,9 +19,10 @@ pub use limit::{
     RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SocketLimits, SpentUsage, Subject, Tier, Usage,
     Verdict, Why, real_cost, subject_of,
 };
-pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer};
+pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;
 pub use token::{
     Grant, MintFault, Minted, TokenAlgorithm, TokenFault, TokenHolder, TokenKeyError, TokenKeyFault, TokenKeySource,
-    TokenLifeSettings, TokenSeat, TokenSettings, TokenUse, Tokens, rotate,
+    TokenLifeSettings, TokenSeat, TokenService, TokenSettings, TokenUse, Tokens, judge as judge_token_keys,
+    rotate as rotate_token_keys,
 };

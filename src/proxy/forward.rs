@@ -14,7 +14,7 @@ use super::limit::Overflow;
 use super::rewrite::rewrite_response;
 use super::service::Rules;
 use super::token_body;
-use crate::wire::{Body, Problem, REQUEST_ID, RequestId, Reserved, TargetUrl, ToProblem as _};
+use crate::wire::{Body, Problem, REQUEST_ID, Reach, RequestId, Reserved, TargetUrl, ToProblem as _};
 
 /// What must be checked in a body before it is passed on, and how much of it is held for that.
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +76,21 @@ impl<F, E> ProxyFuture<F, E> {
 impl Rules {
     /// Holds a body in memory under its limit and writes the one that is sent.
     async fn check(&self, request: Request<Body>, check: Check) -> Result<(Request<Body>, Reserved), Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (Check::Input { limit } | Check::Token { limit }) = check;
         let (body, held) = self.memory.collect(body, limit).await.map_err(|error| error.to_problem())?;
         let target = parts.extensions.get::<TargetUrl>();
         let sent = match (check, target.and_then(|target| target.call().endpoint.as_ref())) {
             (Check::Input { .. }, Some(endpoint)) => self.policies.apply(endpoint, parts.uri.query(), &body),
             (Check::Input { .. }, None) => Ok(body.into()),
-            (Check::Token { .. }, _) => token_body::check(&body, &self.allowed, self.settings.token_life_s),
+            (Check::Token { .. }, _) => {
+                let reach = target.map_or(Reach::Here, TargetUrl::reach);
+                let checked = token_body::check(&body, (&self.allowed, reach), self.settings.token_life_s);
+                checked.map(|(issuer, sent)| {
+                    parts.extensions.insert(issuer);
+                    sent
+                })
+            }
         };
         let sent = sent.map_err(Problem::invalid)?;
         Ok((Request::from_parts(parts, Body::from(sent)), held))

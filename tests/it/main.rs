@@ -72,6 +72,7 @@ mod gate_process;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+mod gate_tokens;
 #[cfg(test)]
 mod guard_jwt;
 #[cfg(test)]
@@ -126,6 +127,7 @@ mod relay_open;
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+mod tokens;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]
