@@ -87,9 +87,15 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_messages;
+#[cfg(test)]
+mod realtime_support;
+#[cfg(test)]
 mod relay_close;
 #[cfg(test)]
 mod relay_frames;
+#[cfg(test)]
+mod relay_gates;
 #[cfg(test)]
 mod relay_open;
 #[cfg(test)]
