@@ -72,6 +72,7 @@ mod gate_process;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+#[cfg(test)]
 mod gate_tokens;
 #[cfg(test)]
 mod guard_jwt;
@@ -122,11 +123,14 @@ mod relay_close;
 #[cfg(test)]
 mod relay_frames;
 #[cfg(test)]
+mod relay_gates;
+#[cfg(test)]
 mod relay_open;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod upstream_faults;

@@ -20,7 +20,7 @@ pub enum SocketAuth {
 
 /// Sockets that a route gives to the upstream: relayed frame by frame, and held to these limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema), schemars(rename = "RelaySettings"))]
 #[serde(deny_unknown_fields, default)]
 pub struct SocketSettings {
     /// What fal is shown: `token` mints a token for the app, `key` sends the key in the handshake.
