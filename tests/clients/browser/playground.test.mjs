@@ -10,7 +10,7 @@ const DESK = { viewport: { width: 1280, height: 860 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/];
 
-const settings = merged(engine, { playground: { enabled: true, side_px: 256 } });
+const settings = merged(engine, { playground: { enabled: true, side_px: 256 }, guard: { tokens: { keys: "memory" } } });
 let gate;
 
 before(async () => {
