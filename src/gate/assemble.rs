@@ -17,10 +17,13 @@ use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
+use super::token_route::TokenRoute;
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, Tokens};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, TokenService, Tokens,
+};
 use crate::host::HostService;
 use crate::host::realtime::SocketMetrics;
 use crate::playground::Playground;
@@ -73,6 +76,8 @@ pub struct Assembled<S> {
     pub keys: Option<KeyRing>,
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
+    /// What signs and checks tokens, where there is anything to open with one.
+    pub tokens: Option<Tokens>,
 }
 
 /// Why the rooms could not be put together.
@@ -91,8 +96,8 @@ pub enum AssembleError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The keys that sign tokens cannot be used.
-    #[error("the token keys cannot be used (guard.tokens.keys)")]
+    /// There is no key to sign tokens with.
+    #[error("tokens cannot be signed")]
     Tokens(#[from] TokenKeyError),
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
@@ -127,10 +132,19 @@ pub fn assemble(
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
     };
-    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+    let tokens =
+        config.why_tokens_are_signed().map(|_| Tokens::open(&config.guard.tokens, outside.look_up)).transpose()?;
+    if let Some(tokens) = &tokens {
+        tokens.show(registry);
+    }
+    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get())
+        .with_tokens(tokens.clone().map(TokenService::new));
 
     let allow = |targets: TargetSettings, spilling: Reach| {
-        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        let mut allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        if tokens.is_some() {
+            allowed = allowed.with_issuers(table.issuers());
+        }
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
@@ -145,7 +159,10 @@ pub fn assemble(
     let entrance = Entrance {
         allowed: proxied.clone(),
         open: open_allowed,
-        tokens: Tokens::open(&config.guard.tokens, outside.look_up)?,
+        tokens: match &tokens {
+            Some(tokens) => tokens.clone(),
+            None => Tokens::open(&config.guard.tokens, outside.look_up)?,
+        },
         keys: access_keys,
     };
     let sockets = steer.clone();
@@ -155,6 +172,7 @@ pub fn assemble(
     // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
     let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let proxy = pages.layer(calls);
+    let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());
     let mut proxy_paths = Vec::new();
@@ -166,14 +184,14 @@ pub fn assemble(
     }
     let playground = Playground::new(&config.playground);
     let (readiness_there, proxy_paths) = (readiness.clone(), proxy_paths.into());
-    let routes = Routes { proxy, files, direct, playground, readiness: readiness_there, proxy_paths };
+    let routes = Routes { proxy, token, files, direct, playground, readiness: readiness_there, proxy_paths };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain, tokens })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.

@@ -54,6 +54,7 @@ mod gate_pages;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+mod gate_tokens;
 #[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
@@ -96,6 +97,7 @@ mod realtime_support;
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+mod tokens;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]
