@@ -74,10 +74,10 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
-    /// Made true when sockets are to end in good order.
-    pub drain: watch::Sender<bool>,
     /// What signs and checks tokens, where there is anything to open with one.
     pub tokens: Option<Tokens>,
+    /// Made true when sockets are to end in good order.
+    pub drain: watch::Sender<bool>,
 }
 
 /// Why the rooms could not be put together.
@@ -96,8 +96,8 @@ pub enum AssembleError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is no key to sign tokens with.
-    #[error("tokens cannot be signed")]
+    /// The keys that sign tokens cannot be used.
+    #[error("the token keys cannot be used (guard.tokens.keys)")]
     Tokens(#[from] TokenKeyError),
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
@@ -156,15 +156,7 @@ pub fn assemble(
         Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
         None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
-    let entrance = Entrance {
-        allowed: proxied.clone(),
-        open: open_allowed,
-        tokens: match &tokens {
-            Some(tokens) => tokens.clone(),
-            None => Tokens::open(&config.guard.tokens, outside.look_up)?,
-        },
-        keys: access_keys,
-    };
+    let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
     let sockets = steer.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
@@ -191,7 +183,7 @@ pub fn assemble(
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain, tokens })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.

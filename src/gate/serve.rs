@@ -126,7 +126,7 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys, drain, tokens } = self.assembled;
+        let Assembled { service, readiness, keys, tokens, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
         let files = Files { keys: keys.clone(), tokens: tokens.clone(), tls: self.tls };
         let _reload = AbortOnDrop(tokio::spawn(files.reload_when_told(orders.reload)));

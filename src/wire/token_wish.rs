@@ -197,7 +197,7 @@ mod tests {
             json!({"allowed_apps":[1]}),
             json!({"allowed_apps":[""]}),
             json!({"allowed_apps":["../lcm-sd15-i2i"]}),
-            json!({"allowed_apps":["lcm"; 33]}),
+            json!({"allowed_apps":vec!["lcm"; 33]}),
             json!({"app":null}),
             json!({"allowed_apps":["lcm"],"token_expiration":-1}),
             json!({"allowed_apps":["lcm"],"token_expiration":0}),

@@ -78,13 +78,8 @@ impl Gate {
         let variables = variables.iter().chain(&[("TOKEN_KEYS", TOKEN_KEYS)]);
         let environment = Environment::new(variables.map(|(name, value)| (name.into(), value.into())))
             .with_flag("--listen", "gate.listen", "\"127.0.0.1:0\"")
-            .with_flag("--admin", "gate.admin", "\"127.0.0.1:0\"");
-        // A test that is not about tokens leaves no key behind.
-        let environment = if text.contains("[guard.tokens]") {
-            environment
-        } else {
-            environment.with_flag("--memory", "guard.tokens.keys", "\"memory\"")
-        };
+            .with_flag("--admin", "gate.admin", "\"127.0.0.1:0\"")
+            .with_flag("--token-keys", "guard.tokens.keys", "{ env = \"TOKEN_KEYS\" }");
         let config = Config::load(text, &environment).unwrap_or_else(|faults| panic!("{faults}"));
         let engine = if config.engine.enabled {
             let (opened, control) = FakeBackend::open(FakeSettings::default());
