@@ -154,7 +154,7 @@ export class Line extends EventTarget {
   }
 
   // An input that the gate did not paint. What passes is tried again in a while, all else with the next change.
-  #fault(problem) {
+  async #fault(problem) {
     this.#landed();
     const passing = PASSING[problem.word];
     if (!passing) {
@@ -162,9 +162,10 @@ export class Line extends EventTarget {
       return this.#pump();
     }
     const wait = backoff(this.#tries++);
-    this.#tell("problem", { ...problem, kind: passing, wait });
     clearTimeout(this.#held);
     this.#held = setTimeout(() => this.#release(), wait);
+    const why = passing === "busy" ? await this.#illness() : undefined;
+    if (this.#held !== undefined) this.#tell("problem", { ...problem, kind: passing, ...why, wait });
   }
 
   #release() {

@@ -35,22 +35,24 @@ export class Pace {
     return this.#shown.length === 0 || now - this.#shown.at(-1) > PAUSE_MS;
   }
 
-  // The median of the last round trips, in milliseconds.
-  trip() {
-    const sorted = this.#trips.map(({ tripMs }) => tripMs).sort((a, b) => a - b);
+  // The round trip in the middle of the last ones: one that really was, so that its parts add up.
+  #usual() {
+    const sorted = [...this.#trips].sort((a, b) => a.tripMs - b.tripMs);
     return sorted[Math.floor(sorted.length / 2)];
   }
 
-  // Where the last round trips went: mean milliseconds for each part. Empty where the server does not say.
+  // A usual round trip, in milliseconds.
+  trip() {
+    return this.#usual()?.tripMs;
+  }
+
+  // Where its time went, in milliseconds a part. Empty where the server does not say.
   parts() {
-    const timed = this.#trips.filter(({ timings }) => typeof timings.total === "number" || typeof timings.inference === "number");
-    if (timed.length === 0) return [];
-    const mean = (of) => timed.reduce((sum, one) => sum + of(one), 0) / timed.length;
-    const inside = ({ timings }) =>
-      1000 * (timings.total ?? PARTS.reduce((sum, [key]) => sum + (timings[key] ?? 0), 0));
-    return PARTS.map(([key, name]) => {
-      const ms = key === "way" ? mean((one) => Math.max(0, one.tripMs - inside(one))) : mean(({ timings }) => 1000 * (timings[key] ?? 0));
-      return { key, name, ms };
-    }).filter(({ ms }) => ms >= 0.5);
+    const { tripMs, timings = {} } = this.#usual() ?? {};
+    const ms = (key) => 1000 * (timings[key] ?? 0);
+    const inside = ms("total") || PARTS.reduce((sum, [key]) => sum + ms(key), 0);
+    if (!inside) return [];
+    const parts = PARTS.map(([key, name]) => ({ key, name, ms: key === "way" ? Math.max(0, tripMs - inside) : ms(key) }));
+    return parts.filter((part) => part.ms >= 0.5);
   }
 }

@@ -1,23 +1,22 @@
 // The examples in a browser, as they stand in the repository, at a gate on another origin.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { Gate, engine, merged } from "../js/harness/gate.mjs";
-import { root, scratch } from "../js/harness/places.mjs";
+import { root } from "../js/harness/places.mjs";
 import { Browser } from "./harness/browser.mjs";
 import { bundled } from "./harness/bundle.mjs";
 import { Site } from "./harness/site.mjs";
 
 const examples = path.join(root, "examples");
 const source = (name) => readFileSync(path.join(examples, name), "utf8");
-let browser, folder, gate, site;
+let browser, gate, site;
 
 before(async () => {
-  folder = mkdtempSync(path.join(scratch, "examples-"));
   site = await Site.start();
-  const settings = { guard: { origins: { allow: [site.url] }, tokens: { keys: { file: path.join(folder, "keys") } } } };
+  const settings = { guard: { origins: { allow: [site.url] }, tokens: { keys: "memory" } } };
   gate = await Gate.start(merged(engine, settings), { key: null });
   browser = await Browser.start();
 });
@@ -26,7 +25,6 @@ after(async () => {
   await browser?.close();
   await gate?.stop();
   await site?.close();
-  if (folder) rmSync(folder, { recursive: true, force: true });
 });
 
 // A picture comes by itself, and another one for a stroke.

@@ -16,7 +16,7 @@ before(async () => {
   [site, stranger] = [await Site.start(), await Site.start()];
   gate = await Gate.start(
     merged(engine, {
-      guard: { origins: { allow: [site.url] }, tokens: { anonymous_sockets: true } },
+      guard: { origins: { allow: [site.url] }, tokens: { keys: "memory", anonymous_sockets: true } },
     }),
     { key: null },
   );

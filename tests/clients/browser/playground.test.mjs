@@ -8,9 +8,9 @@ import { Browser } from "./harness/browser.mjs";
 
 const DESK = { viewport: { width: 1280, height: 860 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
-const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/];
+const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/, /status of 503/];
 
-const settings = merged(engine, { playground: { enabled: true, side_px: 256 } });
+const settings = merged(engine, { playground: { enabled: true, side_px: 256 }, guard: { tokens: { keys: "memory" } } });
 let gate;
 
 before(async () => {
@@ -293,6 +293,21 @@ describe("a gate that stops and comes back", () => {
     } finally {
       await browser.close();
       await mine?.stop();
+    }
+  });
+});
+
+describe("the gate that make run starts", () => {
+  test("has the page at its root, and draws", async () => {
+    const mine = await Gate.startFile("config/demo.toml");
+    try {
+      await withPage(DESK, async (view) => {
+        await firstPicture(view);
+        await view.picture("playground-demo");
+        view.assertQuiet();
+      }, mine.url);
+    } finally {
+      await mine.stop();
     }
   });
 });
