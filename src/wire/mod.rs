@@ -6,6 +6,7 @@ mod context;
 mod door;
 mod endpoint;
 mod field_error;
+pub mod frame;
 mod json_input;
 mod lcm_input;
 mod lcm_output;
