@@ -56,7 +56,7 @@ pub(crate) struct Fal {
     /// Where it listens.
     #[arg(long)]
     pub(crate) listen: SocketAddr,
-    /// What it says to a message: `echo`, `nothing`, or so many bytes.
+    /// What it says to a message: `echo`, `nothing`, `pictures`, or so many bytes.
     #[arg(long, default_value = "echo")]
     pub(crate) answers: Answers,
 }
@@ -68,6 +68,8 @@ pub(crate) enum Answers {
     Echo,
     /// Nothing at all.
     Nothing,
+    /// The picture of the input, as the result of an app that takes no time.
+    Pictures,
     /// A binary message of so many bytes.
     Fixed(usize),
 }
@@ -79,7 +81,10 @@ impl FromStr for Answers {
         match text {
             "echo" => Ok(Self::Echo),
             "nothing" => Ok(Self::Nothing),
-            bytes => bytes.parse().map(Self::Fixed).map_err(|_| "echo, nothing or a number of bytes".to_owned()),
+            "pictures" => Ok(Self::Pictures),
+            bytes => {
+                bytes.parse().map(Self::Fixed).map_err(|_| "echo, nothing, pictures or a number of bytes".to_owned())
+            }
         }
     }
 }

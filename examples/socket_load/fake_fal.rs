@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::arguments::{Answers, Fal};
 use super::error::LoadError;
 use super::frame::{Header, Opcode, apply_mask};
+use super::message;
 
 const LONGEST_HEAD: usize = 32 * 1024;
 const LONGEST_BODY: usize = 1024 * 1024;
@@ -89,7 +90,7 @@ impl Frames {
     async fn serve(mut self) -> Result<(), LoadError> {
         let fixed = match self.answers {
             Answers::Fixed(bytes) => Some(Arc::<[u8]>::from(vec![b'x'; bytes])),
-            Answers::Echo | Answers::Nothing => None,
+            Answers::Echo | Answers::Nothing | Answers::Pictures => None,
         };
         loop {
             let Some(header) = Header::read(&self.inbox)? else {
@@ -123,12 +124,17 @@ impl Frames {
 
     async fn answer(&mut self, asked: &Header, fixed: Option<&[u8]>) -> Result<(), LoadError> {
         let given = &self.inbox[asked.header_len..asked.header_len + asked.payload_len];
+        let picture;
         let (opcode, payload) = match (asked.opcode, self.answers) {
             (Opcode::Pong, _) | (Opcode::Text | Opcode::Binary | Opcode::Continuation, Answers::Nothing) => {
                 return Ok(());
             }
             (Opcode::Ping, _) => (Opcode::Pong, given),
             (Opcode::Close, _) | (_, Answers::Echo) => (asked.opcode, given),
+            (_, Answers::Pictures) => {
+                picture = message::returned(asked.opcode, given)?;
+                (asked.opcode, picture.as_slice())
+            }
             (_, Answers::Fixed(_)) if !asked.last => return Ok(()),
             (_, Answers::Fixed(_)) => (Opcode::Binary, fixed.unwrap_or_default()),
         };

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 section 5) as a client writes and reads them. Pure.
+//! WebSocket frames (RFC 6455 section 5) as a client writes and reads them. Pure, and written apart from the gate's own
+//! frames, so that a mistake there does not look right here.
 
 use super::error::LoadError;
 

@@ -36,6 +36,30 @@ pub(crate) fn input(dialect: Dialect, stroke: &Stroke, number: u64) -> (Opcode, 
     }
 }
 
+/// What an app answers at once that returns the picture it was sent: the floor of every measurement of pictures.
+pub(crate) fn returned(opcode: Opcode, mut input: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let none = || LoadError::Answer("no picture to return".to_owned());
+    let mut answer = Vec::with_capacity(input.len());
+    if opcode == Opcode::Text {
+        let input: serde_json::Value = serde_json::from_slice(input).map_err(|_| none())?;
+        let result = serde_json::json!({
+            "images": [{ "url": input["image_url"], "content_type": "image/jpeg" }],
+            "request_id": input["request_id"],
+        });
+        answer.extend_from_slice(result.to_string().as_bytes());
+    } else {
+        let input = rmpv::decode::read_value(&mut input).map_err(|_| none())?;
+        let (Some(picture), Some(number)) = (field(&input, "image_bytes"), field(&input, "request_id")) else {
+            return Err(none());
+        };
+        let image = Value::Map(vec![(Value::from("content"), picture.clone())]);
+        let images = (Value::from("images"), Value::Array(vec![image]));
+        let result = Value::Map(vec![images, (Value::from("request_id"), number.clone())]);
+        rmpv::encode::write_value(&mut answer, &result).map_err(|_| none())?;
+    }
+    Ok(answer)
+}
+
 /// What came back for a stroke.
 #[derive(Debug)]
 pub(crate) struct Shown {
