@@ -14,8 +14,8 @@ use super::process::Process;
 use super::socket::{PATIENCE, Socket};
 use super::token::Opener;
 
-/// Sockets opened before, so that what is built once is not counted.
-const BEFORE: usize = 256;
+/// Sockets opened before, so that what is built once is not counted. Few, because their memory may be used again.
+const BEFORE: usize = 32;
 /// Handshakes under way at once.
 const AT_ONCE: usize = 64;
 

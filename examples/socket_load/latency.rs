@@ -40,7 +40,7 @@ pub(crate) async fn run(task: &Latency) -> Result<(), LoadError> {
     }
     socket.close().await?;
     write_raw(task.raw.as_deref(), &[("round_trip", &times)])?;
-    println!("| one socket, {0}×{0} JPEG | {1} |\n|---|{2}", task.side, Samples::HEADS, Samples::RULE);
+    println!("| one socket, {0}×{0} JPEG | {1} |\n|---|{2}|", task.side, Samples::HEADS, Samples::RULE);
     println!("| {:?} frames, {} bytes in, {answer_bytes} out | {} |", task.dialect, inputs[0].1.len(), times.cells());
     let p95 = times.percentile(95);
     match task.goal_p95_ms {

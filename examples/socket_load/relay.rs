@@ -31,7 +31,7 @@ pub(crate) async fn run(task: &Relay) -> Result<(), LoadError> {
     relayed.close().await?;
     direct.close().await?;
     write_raw(task.raw.as_deref(), &[("direct", &past), ("relayed", &through)])?;
-    println!("| {} bytes there and back | {} |\n|---|{}", task.bytes, Samples::HEADS, Samples::RULE);
+    println!("| {} bytes there and back | {} |\n|---|{}|", task.bytes, Samples::HEADS, Samples::RULE);
     println!("| direct | {} |\n| relayed | {} |", past.cells(), through.cells());
     let added = |percent| through.percentile(percent).saturating_sub(past.percentile(percent));
     println!("\nThe relay adds {} ms at p50, {} ms at p95.", milliseconds(added(50)), milliseconds(added(95)));
