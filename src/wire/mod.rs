@@ -7,6 +7,8 @@ mod door;
 mod endpoint;
 mod field_error;
 pub mod frame;
+#[cfg(feature = "sockets")]
+mod handshake;
 mod json_input;
 mod lcm_input;
 mod lcm_output;
@@ -22,6 +24,8 @@ pub use context::{PublicOrigin, RequestId};
 pub use door::host_class;
 pub use endpoint::EndpointId;
 pub use field_error::FieldError;
+#[cfg(feature = "sockets")]
+pub use handshake::{HandshakeFault, SocketHandshake, accept_of};
 pub use json_input::{fields_of_json, fields_of_query};
 pub use lcm_input::{ImageSource, LcmInput, PictureFormat, Seed};
 pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
