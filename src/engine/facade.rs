@@ -1,7 +1,9 @@
 //! The engine as the other rooms see it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -94,14 +96,47 @@ impl Engine {
         submitted
     }
 
+    /// Queues a job, and waits for room where there is none, at most for `wait`. Whoever calls this must be bounded by
+    /// something else than the queue. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], with [`EngineError::Full`] when there was no room in all that time.
+    pub async fn submit_within(&self, job: Job, wait: Duration) -> Result<Ticket, EngineError> {
+        let submitted = self.wait_for_room(job, wait).await;
+        if let Err(refusal) = &submitted {
+            self.0.shared.metrics().ended(Outcome::from(refusal));
+        }
+        submitted
+    }
+
+    async fn wait_for_room(&self, job: Job, wait: Duration) -> Result<Ticket, EngineError> {
+        let (shared, start_by) = (&self.0.shared, job.start_by);
+        let mut recipe = Some(self.recipe(job)?);
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let mut room = pin!(shared.room());
+            room.as_mut().enable();
+            match shared.enter(&mut recipe, start_by) {
+                Ok(place) => return Ok(Ticket::new(Arc::clone(shared), place)),
+                Err(full @ EngineError::Full { .. }) => {
+                    tokio::time::timeout_at(until, room).await.map_err(|_elapsed| full)?;
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
     fn try_submit(&self, job: Job) -> Result<Ticket, EngineError> {
+        let (shared, start_by) = (&self.0.shared, job.start_by);
+        let place = shared.enter(&mut Some(self.recipe(job)?), start_by)?;
+        Ok(Ticket::new(Arc::clone(shared), place))
+    }
+
+    fn recipe(&self, job: Job) -> Result<Recipe, EngineError> {
         let shared = &self.0.shared;
         shared.check_door()?;
         let model = shared.model().ok_or(EngineError::Loading)?;
-        let start_by = job.start_by;
-        let recipe = Recipe::new(job, &model.facts, &model.schedule, self.0.max_pictures)?;
-        let place = shared.enter(recipe, start_by)?;
-        Ok(Ticket::new(Arc::clone(shared), place))
+        Recipe::new(job, &model.facts, &model.schedule, self.0.max_pictures)
     }
 
     /// What the model is; `None` until it is loaded.

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::metrics::Outcome;
 use super::plan::{self, Decision, Limits, Outlook, Waiting};
@@ -84,6 +85,7 @@ struct Queue {
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     bell: Condvar,
+    room: Notify,
     limit: usize,
     model: OnceLock<Model>,
     state: watch::Sender<EngineState>,
@@ -102,6 +104,7 @@ impl Shared {
         Self {
             queue: Mutex::new(Queue { waiting: VecDeque::new(), door: Door::Loading, next_id: 0 }),
             bell: Condvar::new(),
+            room: Notify::new(),
             limit,
             model: OnceLock::new(),
             state: watch::Sender::new(EngineState::Loading { progress: None }),
@@ -131,8 +134,8 @@ impl Shared {
         self.lock().door.check()
     }
 
-    /// Queues a job.
-    pub(super) fn enter(&self, recipe: Recipe, start_by: Option<Instant>) -> Result<Place, EngineError> {
+    /// Queues a job; where there is no room it stays with the caller.
+    pub(super) fn enter(&self, job: &mut Option<Recipe>, start_by: Option<Instant>) -> Result<Place, EngineError> {
         let (to, result) = oneshot::channel();
         let answer = Answer { to, metrics: self.metrics.clone() };
         let mut queue = self.lock();
@@ -140,6 +143,7 @@ impl Shared {
         if queue.waiting.len() >= self.limit {
             return Err(EngineError::Full { limit: self.limit });
         }
+        let recipe = job.take().expect("a job is queued once");
         let id = queue.next_id;
         queue.next_id += 1;
         queue.waiting.push_back(Queued { id, recipe, since: Instant::now(), start_by, answer });
@@ -147,6 +151,11 @@ impl Shared {
         drop(queue);
         self.bell.notify_one();
         Ok(Place { id, result })
+    }
+
+    /// Ready when there may be room again, or when nobody is let in any more.
+    pub(super) fn room(&self) -> Notified<'_> {
+        self.room.notified()
     }
 
     /// Whether a job still waits for the device.
@@ -162,6 +171,7 @@ impl Shared {
         self.metrics.set_waiting(queue.waiting.len());
         drop(queue);
         if let Some(queued) = left {
+            self.room.notify_one();
             queued.answer.drop_unwanted();
         }
     }
@@ -213,6 +223,7 @@ impl Shared {
         let mut taken: Vec<Queued> = indices.iter().rev().filter_map(|index| queue.waiting.remove(*index)).collect();
         taken.reverse();
         self.metrics.set_waiting(queue.waiting.len());
+        taken.iter().for_each(|_| self.room.notify_one());
         taken
     }
 
@@ -237,6 +248,7 @@ impl Shared {
         }
         drop(queue);
         self.bell.notify_one();
+        self.room.notify_waiters();
     }
 
     /// Shuts the door for good and refuses the jobs that wait.
@@ -247,6 +259,7 @@ impl Shared {
         let waiting = std::mem::take(&mut queue.waiting);
         self.metrics.set_waiting(0);
         drop(queue);
+        self.room.notify_waiters();
         self.state.send_replace(EngineState::Failed(Arc::clone(&cause)));
         for queued in waiting {
             queued.answer.give(Err(EngineError::Failed { cause: Arc::clone(&cause) }));

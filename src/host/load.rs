@@ -19,6 +19,16 @@ pub(super) struct Loader<'a> {
     pub(super) storage: &'a Storage,
     /// Origins whose files are never asked for over a network, even when they are gone.
     pub(super) origins: &'a [&'a PublicOrigin],
+    pub(super) patience: Patience,
+}
+
+/// What happens where enough pictures wait for a worker already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// The picture is refused: requests are not bounded by anything else.
+    Refuses,
+    /// It waits: its caller has one at a time.
+    Waits,
 }
 
 /// A picture that the model can take.
@@ -51,7 +61,11 @@ impl Loader<'_> {
             let sizes = plan_sizes((picture.width(), picture.height()), multiple, &settings);
             Ok(Loaded { picture: resize(picture, sizes.working), sizes })
         };
-        self.pool.run(work).await?.map_err(|cause| HostError::Picture { name: PictureName { field, shown }, cause })
+        let loaded = match self.patience {
+            Patience::Refuses => self.pool.run(work).await?,
+            Patience::Waits => self.pool.run_unrefused(work).await,
+        };
+        loaded.map_err(|cause| HostError::Picture { name: PictureName { field, shown }, cause })
     }
 
     async fn find(&self, text: String, name: &PictureName) -> Result<Encoded, HostError> {

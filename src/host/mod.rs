@@ -2,6 +2,7 @@
 
 pub mod fetch;
 pub mod pictures;
+pub mod realtime;
 pub mod storage;
 pub mod store;
 

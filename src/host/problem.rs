@@ -9,7 +9,7 @@ use super::pictures::{PictureError, PoolFull};
 use super::storage::StorageError;
 use super::store::StoreTooSmall;
 use crate::engine::{BackendError, EngineError};
-use crate::wire::{CollectError, FieldError, Problem, ToProblem};
+use crate::wire::{CollectError, FieldError, HandshakeFault, Problem, ToProblem};
 
 const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
 const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
@@ -107,6 +107,9 @@ pub enum HostError {
         /// The kind.
         kind: &'static str,
     },
+    /// A socket's handshake that cannot be answered.
+    #[error("handshake cannot be answered")]
+    Handshake(#[source] HandshakeFault),
     /// The gate did not say under which origin it was reached, and none is configured.
     #[error("request carries no public origin")]
     NoOrigin,
@@ -137,6 +140,7 @@ impl ToProblem for HostError {
             Self::Engine(error) => error.to_problem(),
             Self::Store(StoreTooSmall { .. }) | Self::NoOrigin => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS),
             Self::Storage(error) => error.to_problem(),
+            Self::Handshake(fault) => fault.to_problem(),
             Self::UnknownPath { path } => Problem::not_found(path),
             Self::NotHosted { kind } => Problem::new(
                 StatusCode::NOT_IMPLEMENTED,

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::answer::{Delivery, Place, json};
 use super::deadline::start_by;
 use super::input::read_input;
-use super::load::Loader;
+use super::load::{Loader, Patience};
 use super::{Host, HostError};
-use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Ticket};
-use crate::wire::{Body, LcmOutput, PublicOrigin, RunTimings, Seed};
+use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Picture, Ticket};
+use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
 
 /// A run's answer, and how long it waited for the device.
 pub(super) struct Ran {
@@ -31,7 +32,7 @@ impl Host {
         let origin = self.origin(&request);
         let limit = self.settings.max_body_bytes.get();
         let memory = self.bodies.reserve(request.body(), limit).ok_or(HostError::Bodies)?;
-        let input = read_input(request, limit).await?;
+        let mut input = read_input(request, limit).await?;
         let facts = self.facts()?;
 
         let preparing = Instant::now();
@@ -42,23 +43,16 @@ impl Host {
             fetcher: &self.fetcher,
             storage: &self.storage,
             origins: &origins,
+            patience: Patience::Refuses,
         };
-        let loaded = before(start_by, loader.load(input.image, facts.size_multiple)).await??;
+        let loaded = before(start_by, loader.load(take_image(&mut input), facts.size_multiple)).await??;
         drop(memory);
         let decode = preparing.elapsed();
 
-        let seed = input.seed.unwrap_or_else(|| Seed::from(u64::from(rand::random::<u32>())));
-        let seeds = (0..u64::from(input.num_images)).map(|row| seed.bits().wrapping_add(row)).collect();
-        let ticket = self.engine.submit(Job {
-            picture: loaded.picture,
-            prompt: input.prompt,
-            strength: input.strength,
-            steps: input.num_inference_steps,
-            guidance_scale: input.guidance_scale,
-            seeds,
-            posterior: self.posterior,
-            start_by: start_by.map(Instant::into_std),
-        })?;
+        let seed = seed_of(&input);
+        let mut job = self.job(&mut input, loaded.picture, &seed);
+        job.start_by = start_by.map(Instant::into_std);
+        let ticket = self.engine.submit(job)?;
         let done = drawn(ticket, start_by).await?;
 
         let encoding = Instant::now();
@@ -91,14 +85,38 @@ impl Host {
         Ok(Ran { response: json(&output), waited })
     }
 
+    /// The engine's work for an input whose picture was loaded. The prompt moves out of the input.
+    pub(super) fn job(&self, input: &mut LcmInput, picture: Picture, seed: &Seed) -> Job {
+        Job {
+            picture,
+            prompt: std::mem::take(&mut input.prompt),
+            strength: input.strength,
+            steps: input.num_inference_steps,
+            guidance_scale: input.guidance_scale,
+            seeds: (0..u64::from(input.num_images)).map(|row| seed.bits().wrapping_add(row)).collect(),
+            posterior: self.posterior,
+            start_by: None,
+        }
+    }
+
     /// What the model is, or why there is none.
-    fn facts(&self) -> Result<Arc<ModelFacts>, EngineError> {
+    pub(super) fn facts(&self) -> Result<Arc<ModelFacts>, EngineError> {
         match &*self.engine.state().borrow() {
             EngineState::Failed(cause) => Err(EngineError::Failed { cause: Arc::clone(cause) }),
             EngineState::Stopped => Err(EngineError::Closed),
             EngineState::Loading { .. } | EngineState::Ready => self.engine.facts().ok_or(EngineError::Loading),
         }
     }
+}
+
+/// Takes the picture's source out of an input.
+pub(super) fn take_image(input: &mut LcmInput) -> ImageSource {
+    std::mem::replace(&mut input.image, ImageSource::Bytes(Bytes::new()))
+}
+
+/// The seed of the first picture: the caller's, or a random one.
+pub(super) fn seed_of(input: &LcmInput) -> Seed {
+    input.seed.clone().unwrap_or_else(|| Seed::from(u64::from(rand::random::<u32>())))
 }
 
 /// Waits for a job, and gives up at `start_by` unless it has begun by then. The engine checks the same deadline, but only

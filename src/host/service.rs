@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
 use super::answer;
 use super::budget::MemoryBudget;
 use super::fetch::{FetchSetupError, Fetcher};
 use super::pictures::PicturePool;
+use super::realtime::SocketMetrics;
 use super::run::Ran;
 use super::storage::{FilesService, Storage};
 use super::{HostError, HostSettings};
@@ -26,10 +27,11 @@ use crate::wire::{Body, CallKind, FalCall, Problem, PublicOrigin, TargetUrl, ToP
 /// An announcement of an upload is two short strings.
 const MAX_INITIATE_BYTES: u64 = 64 * 1024;
 
-/// Answers plain fal calls from an engine: runs, health, and announced uploads.
+/// Answers plain fal calls from an engine: runs, sockets, health, and announced uploads.
 ///
-/// Needs `TargetUrl` and `PublicOrigin` in the request's extensions, adds [`CallNote`] to the response's. Calls of other
-/// kinds are answered 501. Cheap to clone; clones share everything.
+/// Needs `TargetUrl` and `PublicOrigin` in the request's extensions, adds [`CallNote`] to the response's. A socket's handshake
+/// is answered with 101, which takes a server that upgrades connections; `SocketPass` is held until the socket ends. Calls of
+/// other kinds are answered 501. Cheap to clone; clones share everything.
 ///
 /// ```no_run
 /// use falgate::engine::Engine;
@@ -55,6 +57,9 @@ pub(super) struct Host {
     pub(super) storage: Storage,
     pub(super) runs: Semaphore,
     pub(super) bodies: MemoryBudget,
+    pub(super) socket_metrics: SocketMetrics,
+    /// True once the gate drains; `None` where nobody will say so.
+    pub(super) drain: Option<watch::Receiver<bool>>,
 }
 
 impl HostService {
@@ -79,6 +84,8 @@ impl HostService {
             storage: Storage::new(settings.storage.clone()),
             bodies: MemoryBudget::new(settings.bodies_bytes.get()),
             runs: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
+            socket_metrics: SocketMetrics::default(),
+            drain: None,
             settings,
         };
         Self { host: Arc::new(host) }
@@ -104,6 +111,26 @@ impl HostService {
         self
     }
 
+    /// Counts sockets into `metrics`.
+    ///
+    /// # Panics
+    /// If the service was cloned before.
+    #[must_use]
+    pub fn with_socket_metrics(mut self, metrics: SocketMetrics) -> Self {
+        self.fresh().socket_metrics = metrics;
+        self
+    }
+
+    /// Ends its sockets in good order once `drain` is true. Without this they live until the connection is cut.
+    ///
+    /// # Panics
+    /// If the service was cloned before.
+    #[must_use]
+    pub fn with_drain(mut self, drain: watch::Receiver<bool>) -> Self {
+        self.fresh().drain = Some(drain);
+        self
+    }
+
     fn fresh(&mut self) -> &mut Host {
         Arc::get_mut(&mut self.host).expect("a service is set up before it is cloned")
     }
@@ -116,7 +143,7 @@ impl HostService {
 }
 
 impl Host {
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer(self: &Arc<Self>, request: Request<Body>) -> Response<Body> {
         let Some(target) = request.extensions().get::<TargetUrl>() else {
             return Problem::not_found(request.uri().path()).into();
         };
@@ -134,7 +161,7 @@ impl Host {
         response
     }
 
-    async fn dispatch(&self, call: &FalCall, request: Request<Body>) -> Result<Ran, HostError> {
+    async fn dispatch(self: &Arc<Self>, call: &FalCall, request: Request<Body>) -> Result<Ran, HostError> {
         if let Some(endpoint) = &call.endpoint
             && !endpoint.path().is_empty()
             && !self.settings.paths.iter().any(|pattern| pattern.matches(endpoint))
@@ -146,8 +173,8 @@ impl Host {
             CallKind::Run => Box::pin(self.run(request)).await,
             CallKind::Health => Ok(at_once(self.health())),
             CallKind::Initiate => self.initiate(request).await.map(at_once),
+            CallKind::Realtime => self.realtime(call, request).map(at_once),
             CallKind::Stream
-            | CallKind::Realtime
             | CallKind::Submit
             | CallKind::Status
             | CallKind::StatusStream
@@ -184,7 +211,7 @@ impl Host {
 }
 
 /// Logs what is our own trouble; what the caller did wrong is in the request log already.
-fn log_failure(error: &HostError, problem: &Problem) {
+pub(super) fn log_failure(error: &HostError, problem: &Problem) {
     if problem.status().is_server_error() && problem.status() != http::StatusCode::NOT_IMPLEMENTED {
         let error: &(dyn std::error::Error + 'static) = error;
         tracing::warn!(error, status = problem.status().as_u16(), "a hosted call failed");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fetch::FetchSettings;
 use super::pictures::PictureSettings;
+use super::realtime::RealtimeSettings;
 use super::storage::StorageSettings;
 use crate::wire::EndpointPattern;
 
@@ -30,6 +31,8 @@ pub struct HostSettings {
     pub fetch: FetchSettings,
     /// Files that the gate keeps in memory.
     pub storage: StorageSettings,
+    /// Sockets that the engine answers. What pages send on them shares `bodies_bytes`.
+    pub realtime: RealtimeSettings,
 }
 
 impl Default for HostSettings {
@@ -42,6 +45,7 @@ impl Default for HostSettings {
             pictures: PictureSettings::default(),
             fetch: FetchSettings::default(),
             storage: StorageSettings::default(),
+            realtime: RealtimeSettings::default(),
         }
     }
 }
@@ -50,8 +54,12 @@ impl HostSettings {
     /// What is wrong with the values, each with its key inside this table: `pictures.jpeg_quality`.
     #[must_use]
     pub fn faults(&self) -> Vec<(String, String)> {
-        let tables =
-            [("pictures", self.pictures.faults()), ("fetch", self.fetch.faults()), ("storage", self.storage.faults())];
+        let tables = [
+            ("pictures", self.pictures.faults()),
+            ("fetch", self.fetch.faults()),
+            ("storage", self.storage.faults()),
+            ("realtime", self.realtime.faults()),
+        ];
         let prefixed = |(table, faults): (&'static str, Vec<(String, String)>)| {
             faults.into_iter().map(move |(key, what)| (format!("{table}.{key}"), what))
         };

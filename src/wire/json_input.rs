@@ -11,11 +11,19 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 /// One fault at `body`, as FastAPI words it: no body, no JSON, or no object.
 pub fn fields_of_json(body: &[u8]) -> Result<Map<String, Value>, Box<FieldError>> {
+    read_object(body, |body| serde_json::from_slice(body))
+}
+
+/// Reads a JSON object with a reader of the caller's choice.
+pub(super) fn read_object(
+    body: &[u8],
+    read: impl FnOnce(&[u8]) -> serde_json::Result<Value>,
+) -> Result<Map<String, Value>, Box<FieldError>> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Box::new(at_body("missing", "Field required").with_input(Value::Null)));
     }
-    match serde_json::from_slice::<Value>(body) {
+    match read(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => {
             let msg = "Input should be a valid dictionary or object to extract fields from";

@@ -13,8 +13,11 @@ mod json_input;
 mod lcm_input;
 mod lcm_output;
 mod lenient;
+#[cfg(feature = "sockets")]
+pub mod message;
 mod pattern;
 mod problem;
+mod socket;
 mod target;
 mod target_refusal;
 
@@ -31,6 +34,7 @@ pub use lcm_input::{ImageSource, LcmInput, PictureFormat, Seed};
 pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
 pub use pattern::{EndpointPattern, PatternError};
 pub use problem::{Problem, ToProblem};
+pub use socket::{SocketPass, SocketWishes};
 pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl};
 pub use target_refusal::TargetRefusal;
 

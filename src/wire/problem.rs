@@ -117,6 +117,18 @@ impl Problem {
         }
     }
 
+    /// All that is wrong as one text, for answers that have no room for a list.
+    #[must_use]
+    pub fn reason(&self) -> Cow<'_, str> {
+        match &self.detail {
+            Detail::Text(text) => Cow::Borrowed(text),
+            Detail::Fields(fields) => {
+                let sentences: Vec<String> = fields.iter().map(FieldError::sentence).collect();
+                Cow::Owned(sentences.join("; "))
+            }
+        }
+    }
+
     fn body(&self) -> Vec<u8> {
         let written = match &self.detail {
             Detail::Text(text) => {

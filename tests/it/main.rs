@@ -87,6 +87,12 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod relay_close;
+#[cfg(test)]
+mod relay_frames;
+#[cfg(test)]
+mod relay_open;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;

@@ -177,7 +177,7 @@ mod tests {
             }
         });
         let tokens = FalTokens::new(NonZeroU32::new(100).unwrap(), RelayMetrics::default());
-        let (one, other) = futures_util::join!(tokens.get("lcm", &fal), tokens.get("lcm", &fal));
+        let (one, other) = tokio::join!(tokens.get("lcm", &fal), tokens.get("lcm", &fal));
         let (one, other) = (one.unwrap(), other.unwrap());
         assert!(Arc::ptr_eq(&one, &other) && one.is_in("token-0"));
         tokio::time::advance(Duration::from_secs(79)).await;

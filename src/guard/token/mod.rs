@@ -1,0 +1,23 @@
+//! Tokens for sockets: short, for some apps, and checked without asking anybody.
+//!
+//! A page gets one where it may call at all ([`TokenService`]) and shows it in the URL of its socket, as fal's clients do
+//! (protocol spec 6.1 and 9). A token is a JWT that this gate signed: whoever holds it may open sockets to the apps that it
+//! names until it expires, from the page that it was made for where that is bound.
+
+mod check;
+mod claims;
+mod key;
+mod key_file;
+mod keys;
+mod mint;
+mod seats;
+mod settings;
+mod tokens;
+
+pub use check::{TokenFault, TokenUse};
+pub use key::TokenKeyFault;
+pub use key_file::{TokenKeyError, rotate};
+pub use mint::{Grant, MintFault, Minted};
+pub use seats::{TokenHolder, TokenSeat};
+pub use settings::{TokenAlgorithm, TokenKeySource, TokenLifeSettings, TokenSettings};
+pub use tokens::Tokens;

@@ -1,0 +1,128 @@
+//! One input on its way to the device and through it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::seat::{Asked, Reply, Seat};
+use super::similar::{Look, settings_of};
+use crate::engine::{EngineError, Job, Picture, Ticket, Timings};
+use crate::host::HostError;
+use crate::host::load::{Loaded, Loader, Patience};
+use crate::host::pictures::Sizes;
+use crate::host::run::{seed_of, take_image};
+use crate::wire::{ImageSource, PictureFormat, PublicOrigin, Seed};
+
+/// What came of an input.
+pub(super) enum Drawing {
+    /// Pictures, still to be encoded.
+    Drawn(Box<Drawn>),
+    /// It looks like the last one and was not rendered.
+    Similar(Reply),
+}
+
+/// Pictures as the device gave them.
+pub(super) struct Drawn {
+    pub(super) pictures: Vec<Picture>,
+    pub(super) sizes: Sizes,
+    pub(super) format: PictureFormat,
+    pub(super) seed: Seed,
+    pub(super) decode: Duration,
+    pub(super) queue: Duration,
+    pub(super) timings: Timings,
+    pub(super) reply: Reply,
+    pub(super) look: Option<Look>,
+}
+
+/// An input without a picture, and why.
+pub(super) struct Failed {
+    pub(super) error: HostError,
+    pub(super) reply: Reply,
+}
+
+/// What a drawing shares with its socket.
+#[derive(Clone, Default)]
+pub(super) struct Progress {
+    no_room: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// Whether the input only waits for room in the engine's queue, so that a newer one may take its place.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.no_room.load(Ordering::Relaxed)
+    }
+}
+
+/// Renders an input. Dropping the future cancels the work at its next step.
+pub(super) async fn draw(
+    seat: Arc<Seat>,
+    asked: Asked,
+    last: Option<Look>,
+    progress: Progress,
+) -> Result<Drawing, Failed> {
+    let Asked { mut input, reply, memory } = asked;
+    let began = Instant::now();
+    let waited = began - reply.arrived;
+    let failed = |error: HostError, reply: &Reply| Failed { error, reply: reply.clone() };
+    let source = take_image(&mut input);
+    let loaded = load(&seat, source).await.map_err(|error| failed(error, &reply))?;
+    drop(memory);
+    let decode = began.elapsed();
+    let similar = seat.similar();
+    let look = similar.map(|_| Look::of(&loaded.picture, settings_of(&input)));
+    if let (Some(threshold), Some(look), Some(last)) = (similar, &look, &last)
+        && look.is_like(last, threshold)
+    {
+        return Ok(Drawing::Similar(reply));
+    }
+    let format = input.format.unwrap_or(seat.host.settings.pictures.format);
+    let seed = seed_of(&input);
+    let sizes = loaded.sizes;
+    let job = seat.host.job(&mut input, loaded.picture, &seed);
+    let asking = Instant::now();
+    let done = async { submit(&seat, job, &progress).await?.await };
+    let done = done.await.map_err(|error| failed(error.into(), &reply))?;
+    let room = asking.elapsed().saturating_sub(done.timings.queued + done.timings.inference());
+    Ok(Drawing::Drawn(Box::new(Drawn {
+        pictures: done.pictures,
+        sizes,
+        format,
+        seed,
+        decode,
+        queue: waited + room + done.timings.queued,
+        timings: done.timings,
+        reply,
+        look,
+    })))
+}
+
+async fn load(seat: &Seat, source: ImageSource) -> Result<Loaded, HostError> {
+    let host = &seat.host;
+    let facts = host.facts()?;
+    let origins: Vec<&PublicOrigin> = seat.origin.iter().chain(&host.public).collect();
+    let loader = Loader {
+        settings: &host.settings.pictures,
+        pool: &host.pool,
+        fetcher: &host.fetcher,
+        storage: &host.storage,
+        origins: &origins,
+        patience: Patience::Waits,
+    };
+    loader.load(source, facts.size_multiple).await
+}
+
+/// Queues a job, and waits a while for room where there is none: a socket has one job at a time, so that waiting builds no
+/// backlog, and a newer input ends it.
+async fn submit(seat: &Seat, job: Job, progress: &Progress) -> Result<Ticket, EngineError> {
+    let mut submitting = pin!(seat.host.engine.submit_within(job, seat.settings().room_wait()));
+    poll_fn(|cx| {
+        let submitted = submitting.as_mut().poll(cx);
+        progress.no_room.store(submitted.is_pending(), Ordering::Relaxed);
+        submitted
+    })
+    .await
+}

@@ -1,0 +1,74 @@
+//! What one socket's work is made of: the host behind it, and what is known of its page.
+
+use std::sync::Arc;
+
+use super::metrics::SocketMetrics;
+use super::settings::RealtimeSettings;
+use crate::host::Host;
+use crate::wire::message::{Dialect, PictureForm};
+use crate::wire::{PublicOrigin, SocketWishes};
+use tokio::time::Instant;
+
+use crate::host::budget::Reserved;
+use crate::wire::LcmInput;
+
+/// One socket's place at the host. Work in hand shares it.
+pub(super) struct Seat {
+    pub(super) host: Arc<Host>,
+    pub(super) origin: Option<PublicOrigin>,
+    pub(super) wishes: SocketWishes,
+}
+
+impl Seat {
+    pub(super) fn settings(&self) -> &RealtimeSettings {
+        &self.host.settings.realtime
+    }
+
+    pub(super) fn metrics(&self) -> &SocketMetrics {
+        &self.host.socket_metrics
+    }
+
+    /// Under which difference a picture is not rendered again; `None` where all are.
+    pub(super) fn similar(&self) -> Option<f32> {
+        Some(self.wishes.similar.unwrap_or(self.settings().similar)).filter(|threshold| *threshold > 0.0)
+    }
+}
+
+/// An input that waits, is rendered, or is answered.
+pub(super) struct Asked {
+    pub(super) input: LcmInput,
+    pub(super) reply: Reply,
+    /// Its share of the memory for messages, until its picture is decoded.
+    pub(super) memory: Option<Reserved>,
+}
+
+/// How an input is answered.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) arrived: Instant,
+    pub(super) request_id: String,
+    pub(super) shape: Shape,
+    pub(super) steps: u32,
+}
+
+/// In which shape a result goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// As a message in a dialect.
+    Message { dialect: Dialect, form: PictureForm, has_old_field: bool },
+    /// As a bare picture.
+    Direct { sequence: u32 },
+}
+
+impl Reply {
+    pub(super) fn request_id(&self) -> Option<&str> {
+        Some(self.request_id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    pub(super) const fn sequence(&self) -> Option<u32> {
+        match self.shape {
+            Shape::Message { .. } => None,
+            Shape::Direct { sequence } => Some(sequence),
+        }
+    }
+}
