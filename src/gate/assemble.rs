@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_layer::Layer as _;
 use tower_service::Service;
@@ -13,15 +14,18 @@ use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
+use super::socket_rules::SocketRules;
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
 use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
 use crate::host::HostService;
-use crate::proxy::FalProxyLayer;
+use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
-use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
+use crate::upstream::{
+    FalKeyLayer, KeyError, KeyRing, RelayMetrics, SocketRelayLayer, UpstreamClient, UpstreamMetrics,
+};
 use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
@@ -66,6 +70,8 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
+    /// Told true when the gate drains: sockets end in good order then.
+    pub drain: watch::Sender<bool>,
 }
 
 /// Why the rooms could not be put together.
@@ -110,7 +116,9 @@ pub fn assemble(
     };
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
-    let (upstream, host) = (upstream(config, keys.as_ref(), registry)?, host(config, outside)?);
+    let (drain, drains) = watch::channel(false);
+    let host = host(config, outside, drains.clone())?;
+    let upstream = upstream(config, keys.as_ref(), (registry, drains))?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -151,7 +159,7 @@ pub fn assemble(
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -189,7 +197,7 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    registry: &mut Registry,
+    (registry, drains): (&mut Registry, watch::Receiver<bool>),
 ) -> Result<
     Optional<
         impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -207,16 +215,28 @@ fn upstream(
     };
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
+    let relayed = RelayMetrics::default();
+    relayed.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
     let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
-    Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
+    let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
+    let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drains);
+    // The relay mints fal's tokens through the client with the key, so it stands outside of it.
+    Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
 
-fn host(config: &Config, outside: &Outside<'_>) -> Result<Optional<HostService>, AssembleError> {
+fn host(
+    config: &Config,
+    outside: &Outside<'_>,
+    drains: watch::Receiver<bool>,
+) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
         return Ok(Optional::None(Problem::new(StatusCode::NOT_FOUND, "this gate has no engine and keeps no files")));
     };
-    let mut host = HostService::new(engine.clone(), config.host.clone())?.with_posterior(config.engine.posterior);
+    let mut host = HostService::new(engine.clone(), config.host.clone())?
+        .with_posterior(config.engine.posterior)
+        .with_drain(drains);
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

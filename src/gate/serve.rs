@@ -125,7 +125,7 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys } = self.assembled;
+        let Assembled { service, readiness, keys, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
         let _reload = AbortOnDrop(tokio::spawn(reload_files(keys.clone(), self.tls, orders.reload)));
         let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
@@ -138,6 +138,7 @@ impl<S: GateService> Bound<S> {
                 cause = failed(engine.as_ref()) => failure = Some(cause),
             }
             readiness.drain();
+            drain.send_replace(true);
             tracing::info!("draining");
         };
         let report = self.server.serve(self.listener, service, told).await;

@@ -45,7 +45,7 @@ async fn a_clients_close_without_a_code_is_answered_with_1000() {
     assert_eq!(next(&mut socket).await, Message::text("the last stroke"));
     assert_eq!(closed(&mut socket).await.unwrap().code, CloseCode::Normal);
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"ClientClosed\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientClosed\"}"), 1.0);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn an_upstream_that_breaks_off_is_1011_with_a_sentence() {
     drop(socket);
     assert_eq!(client.closes(1011).await, "the upstream broke off");
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"UpstreamLost\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"UpstreamLost\"}"), 1.0);
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn a_socket_grows_old_at_times_that_differ() {
     }
     assert!(ages.iter().all(|age| (890_000..=1_003_000).contains(age)), "{ages:?}");
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"Old\"}"), 8.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Old\"}"), 8.0);
 }
 
 #[tokio::test]
@@ -171,14 +171,14 @@ async fn a_drain_ends_sockets_in_silence_after_the_message_under_way() {
     within(socket.send(Message::text("confirmed"))).await.unwrap();
     busy.hears("confirmed").await;
     within(socket.send(Message::Frame(Frame::message("half ", OpCode::Data(Data::Text), false)))).await.unwrap();
-    gate.until("relay_frames_total{from=\"Upstream\"}", 2.0).await;
+    gate.until("falgate_relay_frames_total{from=\"Upstream\"}", 2.0).await;
     gate.drain();
     ends_in_silence(&mut quiet).await;
     within(socket.send(Message::Frame(Frame::message("and half", OpCode::Data(Data::Continue), true)))).await.unwrap();
     busy.hears("half and half").await;
     ends_in_silence(&mut busy).await;
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"Drained\"}"), 2.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Drained\"}"), 2.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +190,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let flooding = async { while socket.send(Message::binary(vec![0; 100_000])).await.is_ok() {} };
     within(flooding).await;
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"ClientStalled\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientStalled\"}"), 1.0);
     drop(client);
 }
 
@@ -215,7 +215,7 @@ async fn with_reconnect_a_new_socket_gets_the_newest_input_and_the_client_hears_
     client.hears("picture of newest").await;
     client.text("and on").await;
     assert_eq!(next(&mut second).await, Message::text("and on"));
-    assert_eq!(gate.metric("relay_reconnects_total"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_reconnects_total"), 1.0);
 }
 
 #[tokio::test]

@@ -50,12 +50,16 @@ async fn text_and_binary_pass_both_ways_as_they_are() {
         assert_eq!(client.next().await, *message);
     }
     let bytes: usize = messages.iter().map(Message::len).sum();
-    assert_eq!(gate.metric("relay_frames_total{from=\"Client\"}"), 8.0);
-    assert!(gate.metric("relay_bytes_total{from=\"Upstream\"}") > bytes as f64);
+    assert_eq!(gate.metric("falgate_relay_frames_total{from=\"Client\"}"), 8.0);
+    assert!(gate.metric("falgate_relay_bytes_total{from=\"Upstream\"}") > bytes as f64);
     drop(client);
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_messages_total{from=\"Upstream\"}"), 8.0);
-    assert_eq!(gate.metric("relay_pictures_total"), 7.0, "every result of this app is a picture, unless it is empty");
+    assert_eq!(gate.metric("falgate_relay_messages_total{from=\"Upstream\"}"), 8.0);
+    assert_eq!(
+        gate.metric("falgate_relay_pictures_total"),
+        7.0,
+        "every result of this app is a picture, unless it is empty"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +99,7 @@ async fn a_large_message_of_either_side_ends_both_with_1009() {
     assert_eq!(closed(&mut fal).await.unwrap().code, CloseCode::Size);
     assert!(client.closes(1009).await.contains("larger than 1000 bytes"));
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"ClientFault\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientFault\"}"), 1.0);
 
     let (gate, mut client, mut fal) = pair(small()).await;
     say(&mut fal, Message::binary(vec![0; 2001])).await;
@@ -180,7 +184,7 @@ fn unhurried() -> SocketSettings {
 async fn a_reader_that_stalls_stops_the_writer_on_the_far_side() {
     let (gate, mut client, mut fal) = pair(unhurried()).await;
     let sent = fill(&mut fal).await;
-    let read = gate.metric("relay_bytes_total{from=\"Upstream\"}");
+    let read = gate.metric("falgate_relay_bytes_total{from=\"Upstream\"}");
     assert!(read < sent as f64 + 1_000_000.0);
     // Two kernels' buffers and one of ours: what lies between is bounded, however long the writer waits.
     let more = fill(&mut fal).await;
@@ -204,7 +208,7 @@ async fn an_upstream_that_stalls_stops_its_client() {
     fill(&mut client.socket).await;
     let more = fill(&mut client.socket).await;
     assert!(more <= 600_000, "{more}");
-    assert_eq!(gate.metric("relay_open"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_open"), 1.0);
     assert_eq!(next(&mut fal).await.len(), 60_000);
 }
 
@@ -266,7 +270,7 @@ async fn a_refused_input_is_answered_here_and_the_socket_stays() {
     client.text(r#"{"num_inference_steps":8,"request_id":"second"}"#).await;
     let input: Value = serde_json::from_str(next(&mut fal).await.to_text().unwrap()).unwrap();
     assert_eq!(input["request_id"], "second", "the first one went no further");
-    assert_eq!(gate.metric("relay_refused_inputs_total"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_refused_inputs_total"), 1.0);
 }
 
 #[tokio::test]
@@ -312,7 +316,7 @@ async fn a_refusal_waits_for_the_end_of_a_message_under_way() {
     say(&mut fal, Message::text("a result that is whole")).await;
     client.hears("a result that is whole").await;
     say(&mut fal, Message::Frame(Frame::message("one ", OpCode::Data(Data::Text), false))).await;
-    gate.until("relay_frames_total{from=\"Upstream\"}", 2.0).await;
+    gate.until("falgate_relay_frames_total{from=\"Upstream\"}", 2.0).await;
     client.text(r#"{"num_inference_steps":50}"#).await;
     client.text(r#"{"num_inference_steps":1}"#).await;
     next(&mut fal).await;

@@ -122,8 +122,8 @@ async fn a_socket_that_fal_does_not_open_is_told_on_the_socket_and_closed() {
         let fal = FakeSockets::scripted(move |_| Answer::Status(status, "canary of the upstream")).await;
         let gate = RelayGate::to(&fal, SocketSettings::default()).await;
         assert_eq!(refusal(&mut gate.connect().await).await, error, "{status}");
-        assert_eq!(gate.metric("relay_unopened_total"), 1.0);
-        assert_eq!(gate.metric("relay_open"), 0.0);
+        assert_eq!(gate.metric("falgate_relay_unopened_total"), 1.0);
+        assert_eq!(gate.metric("falgate_relay_open"), 0.0);
     }
 }
 
@@ -217,7 +217,7 @@ async fn a_token_that_fal_refuses_is_minted_again_and_the_input_is_not_lost() {
     client.hears("a picture").await;
     assert_eq!(fal.wishes().len(), 2);
     assert!(fal.handshakes()[1].path_and_query.ends_with("canary%2Dtoken%2D1"));
-    assert_eq!(gate.metric("relay_reconnects_total"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_reconnects_total"), 1.0);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn a_second_refusal_is_told_instead_of_tried_for_ever() {
     within(second.send(Message::text(UNAUTHORIZED))).await.unwrap();
     assert_eq!(refusal(&mut client).await, "UPSTREAM_REFUSED");
     gate.all_ended().await;
-    assert_eq!(gate.metric("relay_ended_total{end=\"Unauthorized\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Unauthorized\"}"), 1.0);
 }
 
 #[tokio::test]

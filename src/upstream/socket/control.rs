@@ -1,21 +1,19 @@
-//! What the gate itself says on a socket: always text JSON, which every client of fal's reads (protocol spec 6.3).
+//! What the gate itself says on a socket: always text, which every client of fal's reads (protocol spec 6.3).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::wire::frame::{Opcode, write_frame};
+use crate::wire::message::{Control, TIMEOUT};
 
 /// Appends an `x-fal-error` frame: `onError` in JavaScript, an exception in Python. The socket stays usable.
-pub(super) fn write_error(out: &mut Vec<u8>, error: &str, reason: &str, request_id: Option<&str>) {
-    let mut frame = json!({"type": "x-fal-error", "error": error, "reason": reason});
-    if let Some(request_id) = request_id {
-        frame["request_id"] = Value::from(request_id);
-    }
-    write_frame(out, Opcode::Text, frame.to_string().as_bytes(), None);
+pub(super) fn write_error(out: &mut Vec<u8>, error: &'static str, reason: &str, request_id: Option<&str>) {
+    let frame = Control::Error { error, reason, request_id, sequence: None };
+    write_frame(out, Opcode::Text, frame.text().as_bytes(), None);
 }
 
 /// Appends the frame after which clients say nothing, and reconnect with their next input.
 pub(super) fn write_timeout(out: &mut Vec<u8>) {
-    write_error(out, "TIMEOUT", "no inputs, reconnect when needed!", None);
+    write_frame(out, Opcode::Text, TIMEOUT.as_bytes(), None);
 }
 
 /// Whether a text is fal's answer to a token or key that it does not take.
@@ -42,15 +40,5 @@ mod tests {
         assert!(begins_like_control(br#"{"type": "x-fal-message", "action"#));
         assert!(begins_like_control(br#"{"status": "error","#));
         assert!(!begins_like_control(br#"{"images": [{"url": "data:"#));
-    }
-
-    #[test]
-    fn an_error_names_the_input_that_it_is_about() {
-        let mut out = Vec::new();
-        write_error(&mut out, "INVALID", "strength: too much", Some("a"));
-        let frame: Value = serde_json::from_slice(&out[2..]).unwrap();
-        let wanted =
-            json!({"type": "x-fal-error", "error": "INVALID", "reason": "strength: too much", "request_id": "a"});
-        assert_eq!((out[0], frame), (0x81, wanted));
     }
 }

@@ -63,9 +63,9 @@ impl Default for RelayMetrics {
 }
 
 impl RelayMetrics {
-    /// Registers them, under `relay_…`.
+    /// Registers them, under `falgate_relay_…`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("relay");
+        let registry = registry.sub_registry_with_prefix("falgate_relay");
         registry.register("open", "Relayed sockets that are open", self.open.clone());
         registry.register("ended", "Relayed sockets that ended, by how", self.ended.clone());
         registry.register("frames", "Frames relayed, by who sent them", self.frames.clone());

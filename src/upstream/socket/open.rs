@@ -19,7 +19,7 @@ use super::token::{FalToken, FalTokens};
 use crate::upstream::key::attach_key;
 use crate::upstream::key_ring::{Rest, Slot};
 use crate::upstream::{Address, KeyRing};
-use crate::wire::{Body, TargetUrl};
+use crate::wire::{Body, SocketPass, TargetUrl};
 
 /// A caller's wish for a socket.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub(super) struct SocketCall {
     pub(super) target: TargetUrl,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) request_id: Option<String>,
+    /// Its place in counts, held until the socket ends.
+    pub(super) _pass: Option<SocketPass>,
 }
 
 impl SocketCall {

@@ -29,7 +29,8 @@ use crate::wire::{Body, CallKind, HostClass, RequestId, TargetUrl, ToProblem};
 
 /// Makes [`SocketRelay`] out of a client that has the key.
 ///
-/// Needs a [`TargetUrl`] in the request, and hyper's upgrade where that asks for a socket. The inner service answers all
+/// Needs a [`TargetUrl`] in the request, and hyper's upgrade where that asks for a socket; holds its
+/// [`SocketPass`](crate::wire::SocketPass) until the socket ends. The inner service answers all
 /// other calls, and mints the tokens that fal is shown: it must attach the key, as [`FalKeyLayer`](crate::upstream::FalKeyLayer) does.
 ///
 /// ```
@@ -178,7 +179,9 @@ where
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let request_id = request.extensions().get::<RequestId>().map(|id| id.as_str().to_owned());
-        let call = SocketCall { target, user_agent: request.headers().get(USER_AGENT).cloned(), request_id };
+        let user_agent = request.headers().get(USER_AGENT).cloned();
+        let pass = request.extensions_mut().remove();
+        let call = SocketCall { target, user_agent, request_id, _pass: pass };
         let relay = Arc::clone(&self.relay);
         Either::Right(Box::pin(async move {
             relay.take(call, upgrade).await;

@@ -111,7 +111,7 @@ impl RelayGate {
 
     /// Waits until no socket is open.
     pub(crate) async fn all_ended(&self) {
-        self.until("relay_open", 0.0).await;
+        self.until("falgate_relay_open", 0.0).await;
     }
 
     /// Waits until a metric has this value.

@@ -122,7 +122,7 @@ impl Watch for UpWatch {
             Err(refusal) => {
                 judging.refused += 1;
                 let id = refusal.request_id.as_deref();
-                write_error(&mut judging.replies, "INVALID_INPUT", &refusal.reason, id);
+                write_error(&mut judging.replies, "VALIDATION_ERROR", &refusal.reason, id);
             }
         }
         Ok(())
