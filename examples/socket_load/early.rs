@@ -23,13 +23,23 @@ pub(crate) async fn run(task: &Early) -> Result<(), LoadError> {
         .layer(SocketRelayLayer::new(&settings, keys.clone()).map_err(|e| bad(&e))?)
         .layer(FalKeyLayer::new(keys))
         .service(UpstreamClient::new(settings).map_err(|e| bad(&e))?);
-    let limits: LimitSettings = toml::from_str("connections = 20000\nconnections_per_address=20000").map_err(|e| bad(&e))?;
+    let limits: LimitSettings =
+        toml::from_str("connections = 20000\nconnections_per_address=20000").map_err(|e| bad(&e))?;
     let listener = Listener::bind(task.listen, &limits)?;
     let server = EdgeServer::new(limits, DrainSettings::default());
     let endpoints = vec![EndpointPattern::parse("**").map_err(|e| bad(&e))?];
     let allowed = std::sync::Arc::new(AllowedTargets::new(TargetSettings { endpoints, ..TargetSettings::default() }));
+    let engine = {
+        let (opened, _c) = falgate::engine::FakeBackend::open(falgate::engine::FakeSettings {
+            decode: std::time::Duration::from_millis(20),
+            ..Default::default()
+        });
+        falgate::engine::Engine::start(falgate::engine::EngineSettings::default(), move |_| Ok(opened))
+    };
+    let host = falgate::host::HostService::new(engine, falgate::host::HostSettings::default()).map_err(|e| bad(&e))?;
     let service = tower::service_fn(move |mut request: Request<Body>| {
         let mut relay = relay.clone();
+        let mut host = host.clone();
         let path_and_query = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
         let plain = PlainPath {
             class: HostClass::Run,
@@ -42,7 +52,12 @@ pub(crate) async fn run(task: &Early) -> Result<(), LoadError> {
         if let Ok(target) = target {
             request.extensions_mut().insert(target);
         }
-        async move { Ok::<Response<Body>, Infallible>(relay.call(request).await.unwrap_or_else(|n| match n {})) }
+        async move {
+            if path_and_query.contains("lcm") {
+                return host.call(request).await;
+            }
+            Ok::<Response<Body>, Infallible>(relay.call(request).await.unwrap_or_else(|n| match n {}))
+        }
     });
     server.serve(listener, service, std::future::pending()).await;
     Ok(())

@@ -10,17 +10,20 @@ use tower::ServiceBuilder;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use super::accept::Connections;
 use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
 use super::socket_rules::SocketRules;
+use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer};
+use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, Tokens};
 use crate::host::HostService;
+use crate::host::realtime::SocketMetrics;
 use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
 use crate::upstream::{
@@ -70,7 +73,7 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
-    /// Told true when the gate drains: sockets end in good order then.
+    /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
 
@@ -90,6 +93,9 @@ pub enum AssembleError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The keys that sign tokens cannot be used.
+    #[error("the token keys cannot be used (guard.tokens.keys)")]
+    Tokens(#[from] TokenKeyError),
     /// The origins of pages cannot be used.
     #[error("the origins cannot be used (guard.origins)")]
     Origins(#[from] OriginFault),
@@ -116,9 +122,9 @@ pub fn assemble(
     };
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
-    let (drain, drains) = watch::channel(false);
-    let host = host(config, outside, drains.clone())?;
-    let upstream = upstream(config, keys.as_ref(), (registry, drains))?;
+    let (drain, drained) = watch::channel(false);
+    let upstream = upstream(config, keys.as_ref(), (registry, drained.clone()))?;
+    let host = host(config, outside, drained, registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -131,17 +137,25 @@ pub fn assemble(
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
     let proxied = allow(config.proxy.targets.clone(), Reach::Fal);
-    let (access, direct_allowed) = match access_keys(config, outside)? {
+    // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
+    let open_allowed = allow(TargetSettings::default(), Reach::Here);
+    let access_keys = access_keys(config, outside)?;
+    let (access, direct_allowed) = match access_keys.clone() {
         Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
-        // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
-        None => (AccessKeysLayer::open(), allow(TargetSettings::default(), Reach::Here)),
+        None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
-    let direct_allowed = Arc::new(direct_allowed);
+    let entrance = Entrance {
+        allowed: proxied.clone(),
+        open: open_allowed,
+        tokens: Tokens::open(&config.guard.tokens, outside.look_up)?,
+        keys: access_keys,
+    };
+    let sockets = steer.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
-    let direct = ServiceBuilder::new()
-        .layer(pages.clone())
-        .layer_fn(move |inner| DirectDoor::new(inner, Arc::clone(&direct_allowed)))
-        .service(PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table });
+    let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
+    let direct = DirectDoor::new(guarded, Arc::new(direct_allowed));
+    // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
+    let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let proxy = pages.layer(calls);
 
     let readiness = readiness(outside.engine.clone());
@@ -226,17 +240,34 @@ fn upstream(
     Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
 
+fn socket_door<S, D>(
+    config: &Config,
+    (sockets, direct): (S, D),
+    entrance: Entrance,
+    registry: &mut Registry,
+) -> SocketDoor<S, D> {
+    let limits = &config.gate.sockets;
+    let register = Connections::new(limits.open.get(), limits.per_address.get());
+    let metrics = SocketDoorMetrics::default();
+    metrics.register(registry);
+    SocketDoor::new(sockets, direct, Arc::new(entrance), register).with_metrics(metrics)
+}
+
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    drains: watch::Receiver<bool>,
+    drain: watch::Receiver<bool>,
+    registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
         return Ok(Optional::None(Problem::new(StatusCode::NOT_FOUND, "this gate has no engine and keeps no files")));
     };
+    let metrics = SocketMetrics::default();
+    metrics.register(registry);
     let mut host = HostService::new(engine.clone(), config.host.clone())?
         .with_posterior(config.engine.posterior)
-        .with_drain(drains);
+        .with_socket_metrics(metrics)
+        .with_drain(drain);
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

@@ -13,6 +13,7 @@ mod routes;
 mod serve;
 mod settings;
 mod socket_rules;
+pub mod sockets;
 mod stack;
 mod steer;
 

@@ -138,6 +138,7 @@ impl<S: GateService> Bound<S> {
                 cause = failed(engine.as_ref()) => failure = Some(cause),
             }
             readiness.drain();
+            // Sockets are outside of what HTTP drains; whoever answers them waits for this word.
             drain.send_replace(true);
             tracing::info!("draining");
         };

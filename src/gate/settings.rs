@@ -7,6 +7,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::accept::{DrainSettings, LimitSettings, TlsSettings};
+use super::sockets::SocketSettings;
 
 /// The gate's own settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -31,6 +32,8 @@ pub struct GateSettings {
     pub limits: LimitSettings,
     /// How the gate ends.
     pub drain: DrainSettings,
+    /// Sockets, whoever answers them.
+    pub sockets: SocketSettings,
 }
 
 /// Who keeps uploads.
@@ -57,6 +60,7 @@ impl Default for GateSettings {
             tls: None,
             limits: LimitSettings::default(),
             drain: DrainSettings::default(),
+            sockets: SocketSettings::default(),
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::host_desk::Answer;
 
 /// The key that only the fake fal may see.
 pub(crate) const FAL_KEY: &str = "canary-key-id:canary-key-secret";
+/// What every gate of these tests signs its tokens with.
+pub(crate) const TOKEN_KEYS: &str = "HS256 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub(crate) const APP: &str = "/fal-ai/lcm-sd15-i2i";
 pub(crate) const PROXY: &str = "/api/fal/proxy";
 pub(crate) const RUN: &str = "https://fal.run/fal-ai/lcm-sd15-i2i";
@@ -73,9 +75,11 @@ impl Gate {
 
     /// Starts a gate with these variables, and waits for its engine.
     pub(crate) async fn start_in(text: &str, variables: &[(&str, &str)], log: Option<LogWriter>) -> Self {
-        let environment = Environment::new(variables.iter().map(|(name, value)| (name.into(), value.into())))
+        let variables = variables.iter().chain(&[("TOKEN_KEYS", TOKEN_KEYS)]);
+        let environment = Environment::new(variables.map(|(name, value)| (name.into(), value.into())))
             .with_flag("--listen", "gate.listen", "\"127.0.0.1:0\"")
-            .with_flag("--admin", "gate.admin", "\"127.0.0.1:0\"");
+            .with_flag("--admin", "gate.admin", "\"127.0.0.1:0\"")
+            .with_flag("--token-keys", "guard.tokens.keys", "{ env = \"TOKEN_KEYS\" }");
         let config = Config::load(text, &environment).unwrap_or_else(|faults| panic!("{faults}"));
         let engine = if config.engine.enabled {
             let (opened, control) = FakeBackend::open(FakeSettings::default());

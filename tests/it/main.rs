@@ -87,6 +87,10 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_messages;
+#[cfg(test)]
+mod realtime_support;
+#[cfg(test)]
 mod relay_close;
 #[cfg(test)]
 mod relay_frames;

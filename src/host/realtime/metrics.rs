@@ -1,6 +1,6 @@
 //! What is counted about sockets to the engine. Handles are made once; labels come from enums.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,17 +12,24 @@ use super::end::EndWord;
 /// From one step of a small model to a patient queue, in seconds.
 const BUCKETS: [f64; 11] = [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values are written as they stand here")]
-enum Route {
-    engine,
+/// Who answers a socket. Those that fal answers are counted by the relay.
+const ROUTE: &str = "engine";
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Direction {
+    In,
+    Out,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "label values are written as they stand here")]
-enum Direction {
-    r#in,
-    out,
+impl EncodeLabelValue for Direction {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+        .encode(encoder)
+    }
 }
 
 /// What became of something that was not delivered.
@@ -41,12 +48,12 @@ pub(super) enum Dropped {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FrameLabels {
     direction: Direction,
-    route: Route,
+    route: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabel {
-    route: Route,
+    route: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,7 +95,7 @@ impl Default for SocketMetrics {
 impl SocketMetrics {
     /// Shows them in `registry`, under `falgate_socket…`.
     pub fn register(&self, registry: &mut Registry) {
-        drop(self.open.get_or_create_owned(&RouteLabel { route: Route::engine }));
+        drop(self.open.get_or_create_owned(&RouteLabel { route: ROUTE }));
         registry.register("falgate_sockets_open", "Sockets that are open", self.open.clone());
         registry.register("falgate_socket_frames", "Messages of sockets", self.frames.clone());
         registry.register_with_unit("falgate_socket", "Payloads of sockets", Unit::Bytes, self.bytes.clone());
@@ -102,21 +109,21 @@ impl SocketMetrics {
 
     /// Counts a socket as open until the guard is dropped.
     pub(super) fn opened(&self) -> Open {
-        let gauge = self.open.get_or_create_owned(&RouteLabel { route: Route::engine });
+        let gauge = self.open.get_or_create_owned(&RouteLabel { route: ROUTE });
         gauge.inc();
         Open(gauge)
     }
 
     pub(super) fn came(&self, bytes: usize) {
-        self.moved(Direction::r#in, bytes);
+        self.moved(Direction::In, bytes);
     }
 
     pub(super) fn went(&self, bytes: usize) {
-        self.moved(Direction::out, bytes);
+        self.moved(Direction::Out, bytes);
     }
 
     fn moved(&self, direction: Direction, bytes: usize) {
-        let labels = FrameLabels { direction, route: Route::engine };
+        let labels = FrameLabels { direction, route: ROUTE };
         self.frames.get_or_create(&labels).inc();
         self.bytes.get_or_create(&labels).inc_by(bytes as u64);
     }

@@ -1,0 +1,202 @@
+//! Pages with a socket: what they send, and what they see.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use falgate::guard::{Grant, TokenKeySource, TokenSettings, Tokens};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::HeaderMap;
+use rmpv::Value as Pack;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::engine_support::within;
+use crate::gate_support::{Gate, TOKEN_KEYS};
+use crate::host_desk::{data_uri, encoded, png};
+
+pub(crate) const SOCKET: &str = "/fal-ai/lcm-sd15-i2i/realtime";
+pub(crate) const UNAUTHORIZED: &str = r#"{"status":"error","error":"Unauthorized"}"#;
+pub(crate) const TIMEOUT: &str =
+    r#"{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs, reconnect when needed!"}"#;
+
+/// A minter with the keys of the gates of these tests.
+pub(crate) fn tokens() -> Tokens {
+    let settings = TokenSettings { keys: TokenKeySource::Env("TOKEN_KEYS".to_owned()), ..TokenSettings::default() };
+    Tokens::open(&settings, |_| Some(TOKEN_KEYS.to_owned())).unwrap()
+}
+
+/// A token for these apps, minted some time ago.
+pub(crate) fn token_from(apps: &[&str], age: Duration) -> String {
+    let grant = Grant {
+        caller: Some("painter".into()),
+        apps: apps.iter().map(|&app| app.to_owned()).collect(),
+        life: Some(Duration::from_secs(120)),
+        origin: None,
+        now: SystemTime::now() - age,
+    };
+    tokens().mint(&grant).unwrap().token.expose_secret().to_owned()
+}
+
+/// A good token.
+pub(crate) fn token() -> String {
+    token_from(&["lcm-sd15-i2i"], Duration::ZERO)
+}
+
+/// The socket's path with a good token.
+pub(crate) fn with_token(path: &str) -> String {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{separator}fal_jwt_token={}", token())
+}
+
+/// What a handshake sends beside what every one does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes<'a> {
+    pub(crate) host: Option<&'a str>,
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+}
+
+/// A page with an open socket.
+pub(crate) struct Page<S = TcpStream> {
+    pub(crate) socket: WebSocketStream<S>,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Page {
+    /// Opens a socket with a good token.
+    pub(crate) async fn open(gate: &Gate) -> Self {
+        Self::at(gate.address, &with_token(SOCKET)).await
+    }
+
+    pub(crate) async fn at(address: SocketAddr, path: &str) -> Self {
+        Self::wishing(address, path, &Wishes::default()).await.unwrap()
+    }
+
+    /// Opens a socket, or gives the status that refused it.
+    pub(crate) async fn wishing(address: SocketAddr, path: &str, wishes: &Wishes<'_>) -> Result<Self, u16> {
+        let stream = within(TcpStream::connect(address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream, path, wishes).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
+    /// Opens a socket on a stream.
+    pub(crate) async fn over(stream: S, path: &str, wishes: &Wishes<'_>) -> Result<Self, u16> {
+        let host = wishes.host.unwrap_or("gate.test");
+        let mut request = format!("ws://{host}{path}").into_client_request().unwrap();
+        for (name, value) in wishes.headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        match client_async(request, stream).await {
+            Ok((socket, answer)) => Ok(Self { socket, headers: answer.headers().clone() }),
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) async fn say(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
+    }
+
+    /// Sends an input as JSON text.
+    pub(crate) async fn text(&mut self, input: &Value) {
+        self.say(Message::text(input.to_string())).await;
+    }
+
+    /// Sends an input as MessagePack.
+    pub(crate) async fn pack(&mut self, fields: &[(&str, Pack)]) {
+        self.say(Message::binary(packed(fields))).await;
+    }
+
+    /// The next message that is no ping and no pong; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        loop {
+            match within(self.socket.next()).await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                None | Some(Err(_)) => return None,
+            }
+        }
+    }
+
+    /// The next message, which is JSON text.
+    pub(crate) async fn next_text(&mut self) -> Value {
+        match self.next().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next message, which is MessagePack.
+    pub(crate) async fn next_pack(&mut self) -> Pack {
+        match self.next().await {
+            Some(Message::Binary(frame)) => rmpv::decode::read_value(&mut &frame[..]).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The close that comes next, as its code.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        match self.next().await {
+            Some(Message::Close(Some(CloseFrame { code, .. }))) => code.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The texts up to the close, and its code.
+    pub(crate) async fn last_words(&mut self) -> (Vec<String>, u16) {
+        let mut words = Vec::new();
+        loop {
+            match self.next().await {
+                Some(Message::Text(text)) => words.push(text.to_string()),
+                Some(Message::Close(Some(CloseFrame { code, .. }))) => return (words, code.into()),
+                other => panic!("{other:?} after {words:?}"),
+            }
+        }
+    }
+}
+
+/// A small input as pages for the blog's app send it.
+pub(crate) fn stroke(request_id: &str) -> Value {
+    json!({
+        "prompt": "a cat", "image_url": data_uri("image/png", &png(64, 64)), "seed": 42, "sync_mode": true,
+        "request_id": request_id,
+    })
+}
+
+/// The fields of a small binary input with a picture in bytes.
+pub(crate) fn packed_stroke(request_id: &str) -> Vec<(&'static str, Pack)> {
+    vec![
+        ("prompt", Pack::from("a cat")),
+        ("image_bytes", Pack::Binary(jpeg(64))),
+        ("seed", Pack::from(42)),
+        ("request_id", Pack::from(request_id)),
+    ]
+}
+
+pub(crate) fn packed(fields: &[(&str, Pack)]) -> Bytes {
+    let map = fields.iter().map(|(name, value)| (Pack::from(*name), value.clone())).collect();
+    let mut out = Vec::new();
+    rmpv::encode::write_value(&mut out, &Pack::Map(map)).unwrap();
+    out.into()
+}
+
+pub(crate) fn jpeg(side: u32) -> Vec<u8> {
+    encoded(side, side, image::ImageFormat::Jpeg)
+}
+
+/// The number behind a line of the gate's metrics, 0 without one.
+pub(crate) async fn metric(gate: &Gate, line: &str) -> f64 {
+    let mut admin = crate::gate_support::Line::to(gate.admin).await;
+    let answer = admin.send(crate::gate_support::asked(http::Method::GET, "/metrics", &[], "")).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let found = text.lines().find_map(|found| found.strip_prefix(line));
+    found.map_or(0.0, |number| number.trim().parse().unwrap())
+}
