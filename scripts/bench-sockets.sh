@@ -34,7 +34,7 @@ measure() { "$load" "$@" | told || missed=$((missed + 1)); }
 engine_url=fal-ai/lcm-sd15-i2i/realtime
 relay_url=fal-ai/bench/realtime
 at() { printf 'ws://127.0.0.1:%s/%s' "$1" "$2"; }
-door() { printf -- '--tokens\nhttp://127.0.0.1:%s/tokens/\n--sockets-per-token\n1000' "$gate"; }
+door() { printf -- '--tokens\nhttp://127.0.0.1:%s/tokens/\n--sockets-per-token\n1000\n--key\n%s' "$gate" "$access_key"; }
 
 latency() {
     say_so '\n## Round trip, engine of %s ms\n\n' "${BACKEND_MS:-20}"
@@ -68,14 +68,14 @@ tunnel() {
     start_fal
     relay_gate
     nginx_tunnel nginx ''; local plain=$tunnel plain_pid=$tunnel_pid
-    nginx_tunnel nginx-64k 'proxy_buffer_size 64k;'; local large=$tunnel large_pid=$tunnel_pid
+    nginx_tunnel nginx-64k 'proxy_buffer_size 64k; proxy_buffers 4 64k; proxy_busy_buffers_size 64k;'; local large=$tunnel large_pid=$tunnel_pid
     local bytes many goal
     for bytes in 65536 128; do
         for many in 1 16; do
             goal=(); [ "$bytes/$many" != 65536/1 ] || goal=(--goal-ratio 0.55)
             say_so '\n'
             measure tunnel --bytes "$bytes" --sockets "$many" --tokens "http://127.0.0.1:$gate/tokens/" \
-                --through "direct=$(at "$fal" "$relay_url")" --through "nginx=$plain_pid=$(at "$plain" "$relay_url")" \
+                --key "$access_key" --through "direct=$(at "$fal" "$relay_url")" --through "nginx=$plain_pid=$(at "$plain" "$relay_url")" \
                 --through "nginx, 64k buffers=$large_pid=$(at "$large" "$relay_url")" \
                 --through "falgate=$gate_pid=$(at "$gate" "$relay_url")" --raw "$raw/tunnel-$bytes-$many.csv" "${goal[@]}"
         done

@@ -22,7 +22,7 @@ engine_gate
 machine | tee "$raw/report.md"
 echo | tee -a "$raw/report.md"
 "$load" soak --url "ws://127.0.0.1:$gate/fal-ai/lcm-sd15-i2i/realtime" --relayed "ws://127.0.0.1:$gate/fal-ai/bench/realtime" \
-    --tokens "http://127.0.0.1:$gate/tokens/" --sockets-per-token 1000 --pid "$gate_pid" \
+    --tokens "http://127.0.0.1:$gate/tokens/" --sockets-per-token 1000 --key "$access_key" --pid "$gate_pid" \
     --admin "http://127.0.0.1:$admin" --sockets "${SOCKETS:-200}" --seconds "${SECONDS_EACH:-60}" \
     --raw "$raw/resident.csv" | tee -a "$raw/report.md"
 stop_gate

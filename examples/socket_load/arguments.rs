@@ -118,6 +118,9 @@ pub(crate) struct Door {
     /// Where tokens are had: the gate's `/tokens/`. Without it sockets are opened without one.
     #[arg(long)]
     pub(crate) tokens: Option<Place>,
+    /// An access key of the gate: tokens are asked for with it, or without tokens the sockets themselves.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
     /// The app that tokens are for.
     #[arg(long, default_value = "fal-ai/lcm-sd15-i2i")]
     pub(crate) app: String,
@@ -274,6 +277,9 @@ pub(crate) struct Tunnel {
     /// Where tokens are had for the way named `falgate`.
     #[arg(long)]
     pub(crate) tokens: Option<Place>,
+    /// An access key for that way.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
     /// The app that tokens are for.
     #[arg(long, default_value = "fal-ai/bench")]
     pub(crate) app: String,

@@ -14,6 +14,8 @@ pub(crate) struct Place {
     pub(crate) host: String,
     /// Path and query.
     pub(crate) path: String,
+    /// What the `Authorization` field says, if there is one.
+    pub(crate) authorization: Option<String>,
 }
 
 impl Place {
@@ -21,6 +23,13 @@ impl Place {
     pub(crate) fn with_query(&self, name: &str, value: &str) -> Self {
         let joint = if self.path.contains('?') { '&' } else { '?' };
         Self { path: format!("{}{joint}{name}={value}", self.path), ..self.clone() }
+    }
+}
+
+impl Place {
+    /// The line of the `Authorization` field, if there is one.
+    pub(crate) fn authorization_line(&self) -> String {
+        self.authorization.as_ref().map_or_else(String::new, |value| format!("Authorization: {value}\r\n"))
     }
 }
 
@@ -36,6 +45,6 @@ impl FromStr for Place {
         if !address.ip().is_loopback() {
             return Err(wrong());
         }
-        Ok(Self { address, host: host.to_owned(), path: format!("/{path}") })
+        Ok(Self { address, host: host.to_owned(), path: format!("/{path}"), authorization: None })
     }
 }

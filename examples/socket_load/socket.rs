@@ -44,9 +44,10 @@ impl Socket {
         let mut stream = TcpStream::connect(place.address).await?;
         stream.set_nodelay(true)?;
         let Place { host, path, .. } = place;
+        let authorization = place.authorization_line();
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         let mut inbox = BytesMut::with_capacity(1024);

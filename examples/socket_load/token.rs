@@ -18,7 +18,12 @@ pub(crate) struct Opener {
 
 impl Opener {
     /// Opens nothing yet.
-    pub(crate) const fn new(door: Door) -> Self {
+    pub(crate) fn new(mut door: Door) -> Self {
+        let authorization = door.key.as_ref().map(|key| format!("Key {key}"));
+        match &mut door.tokens {
+            Some(tokens) => tokens.authorization = authorization,
+            None => door.url.authorization = authorization,
+        }
         Self { door, current: Mutex::new(None) }
     }
 
@@ -48,9 +53,11 @@ async fn mint(tokens: &Place, app: &str) -> Result<String, LoadError> {
     let alias = app.rsplit('/').next().unwrap_or(app);
     let wish = format!(r#"{{"allowed_apps":["{alias}"],"token_expiration":120}}"#);
     let request = format!(
-        "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{wish}",
+        "POST {} HTTP/1.1\r\nHost: {}\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{wish}",
         tokens.path,
         tokens.host,
+        tokens.authorization_line(),
         wish.len()
     );
     let (status, body) = exchange(tokens, request.as_bytes()).await?;

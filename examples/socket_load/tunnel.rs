@@ -42,8 +42,8 @@ pub(crate) async fn run(task: &Tunnel) -> Result<(), LoadError> {
 }
 
 async fn take_turn(task: &Tunnel, way: &Way) -> Result<Turn, LoadError> {
-    let tokens = if way.name == "falgate" { task.tokens.clone() } else { None };
-    let door = Door { url: way.place.clone(), tokens, app: task.app.clone(), sockets_per_token: 32 };
+    let (tokens, key) = if way.name == "falgate" { (task.tokens.clone(), task.key.clone()) } else { (None, None) };
+    let door = Door { url: way.place.clone(), tokens, key, app: task.app.clone(), sockets_per_token: 32 };
     let opener = Opener::new(door);
     let mut frame = Vec::new();
     client_frame(Opcode::Binary, &vec![b'x'; task.bytes], &mut frame);

@@ -7,6 +7,9 @@ load=${LOAD:-$root/target/release/examples/socket_load}
 # Thousands of sockets are thousands of files, twice in a relay.
 ulimit -n "$(ulimit -Hn)"
 
+# Callers of the gates show this.
+access_key=bench-caller:bench-access
+
 # The fal behind the relay and behind nginx: sets `fal`.
 start_fal() {
     [ -z "${fal:-}" ] || return 0
@@ -20,7 +23,7 @@ start_gate() {
     free_port; gate=$port
     free_port; admin=$port
     local url="\"http://127.0.0.1:${fal:-9}\""
-    FAL_KEY=bench-id:bench-secret FALGATE__GATE__LISTEN="\"127.0.0.1:$gate\"" FALGATE__GATE__ADMIN="\"127.0.0.1:$admin\"" \
+    FAL_KEY=bench-id:bench-secret BENCH_ACCESS_KEY="$access_key" FALGATE__GATE__LISTEN="\"127.0.0.1:$gate\"" FALGATE__GATE__ADMIN="\"127.0.0.1:$admin\"" \
         FALGATE__UPSTREAM__ADDRESSES__RUN="$url" FALGATE__UPSTREAM__ADDRESSES__REST="$url" \
         "$@" 2>"$work/gate.log" & gate_pid=$!
     pids+=("$gate_pid")

@@ -89,6 +89,8 @@ mod proxy_policy;
 #[cfg(test)]
 mod realtime_messages;
 #[cfg(test)]
+mod realtime_soak;
+#[cfg(test)]
 mod realtime_support;
 #[cfg(test)]
 mod relay_close;

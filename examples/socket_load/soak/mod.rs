@@ -21,7 +21,7 @@ use memory::Memory;
 use tally::Tally;
 
 /// Gauges that must be zero when all sockets have gone.
-const GAUGES: [&str; 1] = ["falgate_connections_open"];
+const GAUGES: [&str; 3] = ["falgate_connections_open", "falgate_sockets_open", "falgate_relay_open"];
 /// Tasks of the gate's runtime, where it is the one of this program.
 const TASKS: &str = "tasks_alive";
 
