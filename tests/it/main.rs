@@ -87,6 +87,12 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_close;
+#[cfg(test)]
+mod realtime_door;
+#[cfg(test)]
+mod realtime_latest;
+#[cfg(test)]
 mod realtime_messages;
 #[cfg(test)]
 mod realtime_soak;
