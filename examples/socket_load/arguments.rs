@@ -25,8 +25,6 @@ pub(crate) enum Task {
     Gate(Gate),
     /// Be the fal behind a relay.
     Fal(Fal),
-    /// Temporary.
-    Early(Early),
     /// Round trips of pictures on one socket.
     Latency(Latency),
     /// What the relay adds to a frame's round trip, against the same upstream without it.
@@ -50,15 +48,6 @@ pub(crate) struct Gate {
     /// What a batch takes, in milliseconds.
     #[arg(long, default_value_t = 20)]
     pub(crate) backend_ms: u64,
-}
-
-/// Temporary.
-#[derive(Debug, Args)]
-pub(crate) struct Early {
-    #[arg(long)]
-    pub(crate) listen: SocketAddr,
-    #[arg(long)]
-    pub(crate) upstream: SocketAddr,
 }
 
 /// The fal behind a relay.

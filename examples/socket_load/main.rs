@@ -13,7 +13,6 @@
 #![expect(clippy::print_stdout, reason = "a program whose results are printed")]
 
 mod arguments;
-mod early;
 mod error;
 mod fake_fal;
 mod frame;
@@ -62,7 +61,6 @@ fn run(task: &Task) -> Result<(), LoadError> {
     runtime.block_on(async {
         match task {
             Task::Gate(_) => Ok(()),
-            Task::Early(task) => early::run(task).await,
             Task::Fal(task) => fake_fal::run(task).await,
             Task::Latency(task) => latency::run(task).await,
             Task::Relay(task) => relay::run(task).await,

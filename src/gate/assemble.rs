@@ -18,10 +18,13 @@ use super::route_table::RouteTable;
 use super::socket_rules::SocketRules;
 use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
+use super::token_route::TokenRoute;
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, Tokens};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, TokenService, Tokens,
+};
 use crate::host::HostService;
 use crate::host::realtime::SocketMetrics;
 use crate::proxy::{FalProxyLayer, Policies};
@@ -73,6 +76,8 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
+    /// What signs and checks tokens, where there is anything to open with one.
+    pub tokens: Option<Tokens>,
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
@@ -129,10 +134,19 @@ pub fn assemble(
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
     };
-    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+    let tokens =
+        config.why_tokens_are_signed().map(|_| Tokens::open(&config.guard.tokens, outside.look_up)).transpose()?;
+    if let Some(tokens) = &tokens {
+        tokens.show(registry);
+    }
+    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get())
+        .with_tokens(tokens.clone().map(TokenService::new));
 
     let allow = |targets: TargetSettings, spilling: Reach| {
-        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        let mut allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        if tokens.is_some() {
+            allowed = allowed.with_issuers(table.issuers());
+        }
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
@@ -144,12 +158,7 @@ pub fn assemble(
         Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
         None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
-    let entrance = Entrance {
-        allowed: proxied.clone(),
-        open: open_allowed,
-        tokens: Tokens::open(&config.guard.tokens, outside.look_up)?,
-        keys: access_keys,
-    };
+    let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
     let sockets = steer.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
@@ -157,6 +166,7 @@ pub fn assemble(
     // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
     let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let proxy = pages.layer(calls);
+    let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());
     let mut proxy_paths = Vec::new();
@@ -166,14 +176,14 @@ pub fn assemble(
     if config.proxy.old_path {
         proxy_paths.push(OLD_PROXY_PATH.to_owned());
     }
-    let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
+    let routes = Routes { proxy, token, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.

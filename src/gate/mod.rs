@@ -16,6 +16,7 @@ mod socket_rules;
 pub mod sockets;
 mod stack;
 mod steer;
+mod token_route;
 
 pub use admin::Admin;
 pub use assemble::{AssembleError, Assembled, GateService, Outside, assemble};
@@ -28,3 +29,4 @@ pub use serve::{Bound, Orders, ServeError, bind, serve};
 pub use settings::{GateSettings, Uploads};
 pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};
+pub use token_route::{TokenAnswer, TokenRoute};

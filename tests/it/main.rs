@@ -55,6 +55,8 @@ mod gate_steer;
 #[cfg(test)]
 mod gate_support;
 #[cfg(test)]
+mod gate_tokens;
+#[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
 mod guard_origins;
@@ -103,11 +105,15 @@ mod relay_close;
 #[cfg(test)]
 mod relay_frames;
 #[cfg(test)]
+mod relay_gates;
+#[cfg(test)]
 mod relay_open;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! What fal's frames mean: its close, its refusal of a token, and its pictures.
 
 use super::End;
-use super::direction::{Treatment, Watch};
 use super::end::Breach;
+use super::meaning::{Treatment, Watch};
 use crate::upstream::socket::control::{begins_like_control, is_unauthorized};
 use crate::wire::frame::{CloseReason, FrameFault, FrameHeader, Opcode};
 

@@ -9,7 +9,8 @@ use futures_util::future::join;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-use super::direction::{Direction, Stop};
+use super::direction::Direction;
+use super::meaning::Stop;
 use super::up::UpWatch;
 use super::{BufferPool, End, Tunnel};
 use crate::upstream::socket::control::{write_error, write_timeout};
@@ -18,6 +19,9 @@ use crate::wire::frame::{CloseReason, FrameLimits, FrameSender, close_code, writ
 
 /// Time for a message under way to end, and for a side to answer a close.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// What a side may still send before it is cut off.
+const LINGER_BYTES: usize = 256 * 1024;
 
 /// What both sides are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,9 +122,10 @@ where
     }
     let client = async {
         if hears {
+            let mut left = LINGER_BYTES;
             let closes = poll_fn(|cx| match end {
                 End::ClientClosed(_) => Poll::Ready(()),
-                End::ClientFault(_) => drain(cx, client),
+                End::ClientFault(_) => drain(cx, client, &mut left),
                 _ => up.discard(cx, client, (up_watch, pool)),
             });
             let _ = timeout(GRACE, closes).await;
@@ -128,7 +133,8 @@ where
         }
     };
     // Unread bytes would turn the end into a reset, and the close before it would be lost.
-    let _ = join(client, timeout(GRACE, poll_fn(|cx| drain(cx, upstream)))).await;
+    let mut left = LINGER_BYTES;
+    let _ = join(client, timeout(GRACE, poll_fn(|cx| drain(cx, upstream, &mut left)))).await;
 }
 
 /// Tells a client whose socket to fal could not be opened, and waits a moment for its close.
@@ -155,16 +161,17 @@ async fn write_out<W: AsyncWrite + Unpin>(direction: &mut Direction, writer: &mu
     poll_fn(|cx| direction.poll_flushed(cx, writer)).await
 }
 
-/// Reads and drops until the end.
-fn drain<R: AsyncRead + Unpin>(cx: &mut Context<'_>, reader: &mut R) -> Poll<()> {
+/// Reads and drops until the end, or for as long as it is worth it.
+fn drain<R: AsyncRead + Unpin>(cx: &mut Context<'_>, reader: &mut R, left: &mut usize) -> Poll<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); 4096];
-    loop {
+    while *left > 0 {
         let mut room = ReadBuf::uninit(&mut space);
         match ready!(Pin::new(&mut *reader).poll_read(cx, &mut room)) {
-            Ok(()) if !room.filled().is_empty() => {}
+            Ok(()) if !room.filled().is_empty() => *left = left.saturating_sub(room.filled().len()),
             Ok(()) | Err(_) => return Poll::Ready(()),
         }
     }
+    Poll::Ready(())
 }
 
 #[cfg(test)]

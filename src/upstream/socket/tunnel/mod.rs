@@ -7,6 +7,7 @@ mod direction;
 mod down;
 mod end;
 mod farewell;
+mod meaning;
 mod pool;
 mod rate;
 mod up;

@@ -1,8 +1,8 @@
 //! What a client's frames mean: its close, its newest input, and the rules that its inputs are held to.
 
 use super::End;
-use super::direction::{Treatment, Watch};
 use super::end::Breach;
+use super::meaning::{Treatment, Watch};
 use crate::upstream::socket::control::write_error;
 use crate::upstream::socket::judge::Judge;
 use crate::wire::frame::{CloseReason, FrameFault, FrameHeader, Opcode, apply_mask, write_frame};
