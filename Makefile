@@ -23,9 +23,10 @@ lint:  ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-bench:  ## Measure the pure parts, briefly; scripts/bench-proxy.sh measures the gate
+bench:  ## Measure the pure parts, briefly; scripts/bench-*.sh measure the gate
 	cargo bench --locked --bench '*' -- --quick
-	@echo "the gate beside nginx: cargo build --release && scripts/bench-proxy.sh"
+	@echo "the gate beside nginx: cargo build --release --bin falgate --example socket_load,"
+	@echo "then scripts/bench-proxy.sh, scripts/bench-sockets.sh and scripts/soak-sockets.sh"
 
 fmt:  ## Format the code
 	cargo fmt

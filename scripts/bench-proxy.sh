@@ -19,43 +19,14 @@ falgate=${FALGATE:-$root/target/release/falgate}
 key=bench-id:bench-secret
 target=https://fal.run/fal-ai/bench
 
-say() { printf 'bench-proxy: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
-
-need() {
-    local missing=()
-    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
-    command -v wrk >/dev/null || missing+=(wrk)
-    command -v curl >/dev/null || missing+=(curl)
-    [ ${#missing[@]} -eq 0 ] && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing ${missing[*]}"
-        { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >&2 || die "apt could not install ${missing[*]}"
-    else
-        die "needs ${missing[*]}; on Debian and Ubuntu: apt install ${missing[*]}"
-    fi
-}
-
-need
+name=bench-proxy
+source "$root/scripts/lib/bench.sh"
+need nginx:nginx-light wrk:wrk curl:curl
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 [ -x "$falgate" ] || die "no $falgate: build it first (cargo build --release)"
 
-mkdir -p "$root/target"
-work=$(mktemp -d "$root/target/bench-proxy-XXXXXX")
-pids=()
-stop() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap stop EXIT
-trap 'exit 130' INT TERM
+open_workplace
 
-next_port=$((20000 + RANDOM % 10000))
-free_port() {  # sets `port`
-    while next_port=$((next_port + 1)); (exec 3<>"/dev/tcp/127.0.0.1/$next_port") 2>/dev/null; do :; done
-    port=$next_port
-}
 free_port; fal=$port
 free_port; by_nginx=$port
 free_port; by_falgate=$port
@@ -69,24 +40,12 @@ json 1024 >"$work/answers/fal-ai/bench"
 json 102400 >"$work/answers/fal-ai/bench-large"
 printf '{"prompt":"%s"}' "$(head -c 1011 /dev/zero | tr '\0' a)" >"$work/input.json"
 
-# What both nginx have in common. Run by root, workers stay root: nobody else may be able to read this tree.
-shared="
-daemon off;
-pid $work/NAME.pid;
-error_log $work/NAME.error.log warn;
-$([ "$(id -u)" = 0 ] && echo 'user root root;')
-events { worker_connections 4096; }"
-paths="
-    client_body_temp_path $work/NAME.body; proxy_temp_path $work/NAME.proxy; fastcgi_temp_path $work/NAME.fastcgi;
-    uwsgi_temp_path $work/NAME.uwsgi; scgi_temp_path $work/NAME.scgi;
-    keepalive_requests 1000000000; sendfile on; tcp_nopush on; tcp_nodelay on; server_tokens off;"
-
 # The fake fal: 401 without the key, 400 when something of the caller's leaked.
 cat >"$work/fal.conf" <<CONF
 worker_processes 2;
-${shared//NAME/fal}
+$(nginx_head fal 4096)
 http {
-    ${paths//NAME/fal}
+$(nginx_http fal)
     access_log off;
     default_type application/json;
     open_file_cache max=10 inactive=1h;
@@ -106,9 +65,9 @@ CONF
 # nginx as the key proxy: target allow list, key, caller's credentials and cookies dropped, id, limit per address, log.
 cat >"$work/nginx.conf" <<CONF
 worker_processes 1;
-${shared//NAME/nginx}
+$(nginx_head nginx 4096)
 http {
-    ${paths//NAME/nginx}
+$(nginx_http nginx)
     log_format line '{"time":"\$time_iso8601","request_id":"\$request_id","client":"\$remote_addr","method":"\$request_method",'
         '"path":"\$uri","status":\$status,"bytes_in":\$request_length,"bytes_out":\$body_bytes_sent,"served_s":\$request_time}';
     access_log $work/nginx.access.log line buffer=64k flush=1s;
@@ -194,17 +153,8 @@ wrk.path = "/api/fal/proxy"
 LUA
 done
 
-wait_for() {  # port, name
-    for _ in $(seq 200); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
-        sleep 0.05
-    done
-    cat "$work"/*.log >&2
-    die "$2 did not start"
-}
-
-"$nginx" -p "$work" -e "$work/fal.error.log" -c "$work/fal.conf" & pids+=($!); fal_pid=$!
-"$nginx" -p "$work" -e "$work/nginx.error.log" -c "$work/nginx.conf" & pids+=($!); nginx_pid=$!
+start_nginx fal; fal_pid=$started
+start_nginx nginx; nginx_pid=$started
 FAL_KEY=$key "$falgate" serve --config "$work/falgate.toml" 2>"$work/falgate.log" & pids+=($!); falgate_pid=$!
 wait_for "$fal" "the fake fal"
 wait_for "$by_nginx" nginx
@@ -273,9 +223,8 @@ for size in $sizes; do
 done
 rss_loaded=$(rss_kb)
 
-processor=$(awk -F ': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)
-printf '%s, %s cores (%s), Linux %s, %s, %s\n\n' "$(date +%F)" "$(nproc)" "${processor:-$(uname -m)}" "$(uname -r)" \
-    "$("$nginx" -v 2>&1 | sed 's/.*: //')" "$("$falgate" --version)"
+machine
+echo
 awk -v sizes="$sizes" '
     { for (i = 3; i <= 6; i++) value[$1, $2, i, ++count[$1, $2, i]] = $i }
     function median(who, size, column,    n, i, j, list, swap) {

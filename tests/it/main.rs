@@ -115,7 +115,15 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_close;
+#[cfg(test)]
+mod realtime_door;
+#[cfg(test)]
+mod realtime_latest;
+#[cfg(test)]
 mod realtime_messages;
+#[cfg(test)]
+mod realtime_soak;
 #[cfg(test)]
 mod realtime_support;
 #[cfg(test)]

@@ -106,6 +106,11 @@ impl FakeSockets {
         within(async { self.sockets.lock().await.recv().await }).await.unwrap()
     }
 
+    /// fal's side of the next socket, whenever that is opened.
+    pub(crate) async fn next_socket(&self) -> FalSocket {
+        self.sockets.lock().await.recv().await.unwrap()
+    }
+
     /// All handshakes so far.
     pub(crate) fn handshakes(&self) -> Vec<Seen> {
         let seen = self.inner.seen.lock().unwrap();
