@@ -10,6 +10,7 @@ Examples:
   falgate serve --config config/demo.toml        start a gate
   falgate check --config /etc/falgate.toml       name every fault of a configuration, start nothing
   falgate model inspect models/lcm-sd15          say what a model folder holds, and what it lacks
+  falgate token mint --app fal-ai/lcm-sd15-i2i   print a token for a socket
   FALGATE__GATE__WORKERS=4 falgate serve         set one key from the environment
 
 Exit codes:
@@ -33,6 +34,11 @@ pub(super) enum Command {
     Serve(Serve),
     /// Name every fault of a configuration, with its key; start nothing
     Check(Check),
+    /// Mint tokens for sockets, and change the key that signs them
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Look at models
     #[cfg(feature = "onnx")]
     Model {
@@ -62,6 +68,35 @@ pub(super) struct ConfigFile {
     /// Configuration file; without one, the built-in values hold and FALGATE__… variables
     #[arg(long, short, value_name = "FILE", env = "FALGATE_CONFIG")]
     pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Print a token that opens sockets to some apps, and nothing else
+    Mint(Mint),
+    /// Sign with a new key from now on; tokens of the old one hold to their end. A running gate follows by itself
+    Rotate {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Mint {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// An app that the token opens, whole or by its alias; may be given more than once
+    #[arg(long, value_name = "APP", required = true)]
+    pub(super) app: Vec<String>,
+    /// How long it holds, in seconds, within guard.tokens.life
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) life: Option<u32>,
+    /// Whom its sockets are counted on
+    #[arg(long, value_name = "NAME")]
+    pub(super) caller: Option<String>,
+    /// The origin of the page that alone may use it: https://draw.example
+    #[arg(long, value_name = "ORIGIN")]
+    pub(super) origin: Option<String>,
 }
 
 #[cfg(feature = "onnx")]

@@ -25,6 +25,9 @@ pub(super) enum Failure {
         #[source]
         cause: Box<dyn Error + Send + Sync>,
     },
+    /// What was asked for on the command line cannot be had.
+    #[error("{what}")]
+    Usage { what: String },
     /// The model, its library or its device cannot be used.
     #[error("{what}")]
     Unavailable {
@@ -46,6 +49,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Running { .. } => 1,
+            Self::Usage { .. } => 2,
             Self::Unavailable { .. } => 69,
             Self::Unreadable { .. } | Self::Configuration { .. } | Self::Unusable { .. } => 78,
         }

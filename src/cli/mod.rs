@@ -11,6 +11,7 @@ mod inspect;
 mod library;
 mod logging;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match &arguments.command {
         Command::Serve(serve) => serve::run(serve, environment),
         Command::Check(check) => check::run(check, &environment),
+        Command::Token { command } => token::run(command, &environment),
         #[cfg(feature = "onnx")]
         Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),
     };

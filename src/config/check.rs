@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::{Destination, Uploads};
-use crate::guard::AccessKeys;
+use crate::guard::{AccessKeys, TokenKeySource, judge_token_keys};
 use crate::upstream::{KeyRing, KeySource};
+use crate::wire::TokenIssuer;
 
 /// Everything that is wrong with settings that could be read.
 pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
@@ -20,6 +21,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     uploads(&mut faults, config);
     keys(&mut faults, config, environment);
     access_keys(&mut faults, config, environment);
+    tokens(&mut faults, config, environment);
     files(&mut faults, config, environment);
     faults
 }
@@ -40,6 +42,14 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
             Destination::Upstream if row.spill.is_some() => {
                 let what = format!("`{}` goes upstream already; only rows to the engine spill", row.endpoint);
                 faults.push(Fault::new(format!("route[{index}].spill"), what));
+            }
+            Destination::Engine if row.token == TokenIssuer::Fal => {
+                let what = format!("`{}` goes to the engine, and fal's tokens do not open it", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].token"), what));
+            }
+            Destination::Upstream if row.token == TokenIssuer::Fal && !config.proxy.targets.tokens => {
+                let what = format!("is `fal` for `{}`, but proxy.targets.tokens is false", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].token"), what));
             }
             Destination::Engine | Destination::Upstream => {}
         }
@@ -99,6 +109,19 @@ fn access_keys(faults: &mut Vec<Fault>, config: &Config, environment: &Environme
             Some(text) => judge("guard.keys.env", &text),
             None => faults.push(Fault::new("guard.keys.env", format!("the variable {name} is not set"))),
         }
+    }
+}
+
+/// What signs tokens can sign. A file that is not there yet is made at the start.
+fn tokens(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
+    let settings = &config.guard.tokens;
+    let is_file = matches!(settings.keys, TokenKeySource::File(_));
+    if config.why_tokens_are_signed().is_none() || is_file && !environment.sees_disk() {
+        return;
+    }
+    if let Err(error) = judge_token_keys(settings, |name| environment.look_up(name)) {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        faults.push(Fault::new("guard.tokens.keys", format!("{error}{cause}")));
     }
 }
 

@@ -93,6 +93,15 @@ impl Config {
         switches.iter().find(|(_, on)| *on).map(|(name, _)| format!("proxy.targets.{name} is on"))
     }
 
+    /// Why tokens are signed, if they are: what a socket could be opened to.
+    #[must_use]
+    pub fn why_tokens_are_signed(&self) -> Option<&'static str> {
+        if self.engine.enabled {
+            return Some("engine.enabled is true");
+        }
+        (!self.proxy.targets.endpoints.is_empty()).then_some("proxy.targets.endpoints allows calls to fal")
+    }
+
     /// The JSON Schema of the file, for editors.
     #[must_use]
     pub fn schema() -> serde_json::Value {

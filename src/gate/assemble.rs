@@ -15,17 +15,23 @@ use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
+use super::socket_rules::SocketRules;
 use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
+use super::token_route::TokenRoute;
 use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
-use crate::guard::{AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, Tokens};
+use crate::guard::{
+    AccessKeys, AccessKeysLayer, ClientAddrLayer, OriginFault, OriginsLayer, TokenKeyError, TokenService, Tokens,
+};
 use crate::host::HostService;
 use crate::host::realtime::SocketMetrics;
-use crate::proxy::FalProxyLayer;
+use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
-use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
+use crate::upstream::{
+    FalKeyLayer, KeyError, KeyRing, RelayMetrics, SocketRelayLayer, UpstreamClient, UpstreamMetrics,
+};
 use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
@@ -70,6 +76,8 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
+    /// What signs and checks tokens, where there is anything to open with one.
+    pub tokens: Option<Tokens>,
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
@@ -120,16 +128,25 @@ pub fn assemble(
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), registry)?;
+    let upstream = upstream(config, keys.as_ref(), (registry, drained.clone()))?;
     let host = host(config, outside, drained, registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
     };
-    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get());
+    let tokens =
+        config.why_tokens_are_signed().map(|_| Tokens::open(&config.guard.tokens, outside.look_up)).transpose()?;
+    if let Some(tokens) = &tokens {
+        tokens.show(registry);
+    }
+    let steer = Steer::new(Arc::clone(&table), host, upstream, config.host.max_body_bytes.get())
+        .with_tokens(tokens.clone().map(TokenService::new));
 
     let allow = |targets: TargetSettings, spilling: Reach| {
-        let allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        let mut allowed = AllowedTargets::new(targets).with_rows(table.reaches(spilling));
+        if tokens.is_some() {
+            allowed = allowed.with_issuers(table.issuers());
+        }
         if keeps_uploads { allowed.with_hosted_storage() } else { allowed }
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
@@ -141,12 +158,7 @@ pub fn assemble(
         Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
         None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
-    let entrance = Entrance {
-        allowed: proxied.clone(),
-        open: open_allowed,
-        tokens: Tokens::open(&config.guard.tokens, outside.look_up)?,
-        keys: access_keys,
-    };
+    let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
     let sockets = steer.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).layer(steer);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
@@ -154,6 +166,7 @@ pub fn assemble(
     // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
     let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let proxy = pages.layer(calls);
+    let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());
     let mut proxy_paths = Vec::new();
@@ -163,14 +176,14 @@ pub fn assemble(
     if config.proxy.old_path {
         proxy_paths.push(OLD_PROXY_PATH.to_owned());
     }
-    let routes = Routes { proxy, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
+    let routes = Routes { proxy, token, files, direct, readiness: readiness.clone(), proxy_paths: proxy_paths.into() };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, drain })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -208,7 +221,7 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    registry: &mut Registry,
+    (registry, drains): (&mut Registry, watch::Receiver<bool>),
 ) -> Result<
     Optional<
         impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -226,9 +239,15 @@ fn upstream(
     };
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
+    let relayed = RelayMetrics::default();
+    relayed.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
     let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
-    Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
+    let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
+    let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drains);
+    // The relay mints fal's tokens through the client with the key, so it stands outside of it.
+    Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
 
 fn socket_door<S, D>(

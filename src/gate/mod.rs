@@ -12,9 +12,11 @@ mod route_table;
 mod routes;
 mod serve;
 mod settings;
+mod socket_rules;
 pub mod sockets;
 mod stack;
 mod steer;
+mod token_route;
 
 pub use admin::Admin;
 pub use assemble::{AssembleError, Assembled, GateService, Outside, assemble};
@@ -27,3 +29,4 @@ pub use serve::{Bound, Orders, ServeError, bind, serve};
 pub use settings::{GateSettings, Uploads};
 pub use stack::{Layers, stack};
 pub use steer::{Steer, SteerFuture};
+pub use token_route::{TokenAnswer, TokenRoute};

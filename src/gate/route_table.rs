@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{CallKind, EndpointPattern, FalCall, Reach};
+use crate::wire::{CallKind, EndpointPattern, FalCall, Reach, TokenIssuer};
 
 /// One row of the route table, `[[route]]`. The first row that matches decides; without one a call goes upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -15,6 +15,15 @@ pub struct RouteSettings {
     /// Where a call goes when the engine's queue is full. Only for rows to the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spill: Option<Spill>,
+    /// Who signs the tokens for its sockets. `gate`: sockets come here, and are relayed and metered where the row leads
+    /// upstream. `fal`: the gate asks fal for a token with the key, and the page's socket goes past the gate, unmetered;
+    /// needs `proxy.targets.tokens`, and pages without falgate's script.
+    #[serde(default, skip_serializing_if = "is_gate")]
+    pub token: TokenIssuer,
+}
+
+fn is_gate(issuer: &TokenIssuer) -> bool {
+    *issuer == TokenIssuer::Gate
 }
 
 /// Who answers a call.
@@ -74,6 +83,11 @@ impl RouteTable {
         self.rows.iter().find(meant).map_or(upstream, |row| Decision { to: row.to, spill: row.spill })
     }
 
+    /// Who signs tokens, row by row.
+    pub fn issuers(&self) -> impl Iterator<Item = (EndpointPattern, TokenIssuer)> {
+        self.rows.iter().map(|row| (row.endpoint.clone(), row.token))
+    }
+
     /// How far the rows let calls go that no allow list names: to the engine, with `spilling` for rows that spill, and
     /// never straight upstream.
     pub fn reaches(&self, spilling: Reach) -> impl Iterator<Item = (EndpointPattern, Option<Reach>)> {
@@ -94,7 +108,7 @@ mod tests {
     use crate::wire::EndpointId;
 
     fn row(endpoint: &str, to: Destination) -> RouteSettings {
-        RouteSettings { endpoint: EndpointPattern::parse(endpoint).unwrap(), to, spill: None }
+        RouteSettings { endpoint: EndpointPattern::parse(endpoint).unwrap(), to, spill: None, token: TokenIssuer::Gate }
     }
 
     fn call(kind: CallKind, endpoint: &str) -> FalCall {

@@ -1,4 +1,4 @@
-//! Which door a path is: health, the key proxy, files, or a plain fal call.
+//! Which door a path is: health, the key proxy, tokens for pages, files, or a plain fal call.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::health::Readiness;
+use super::token_route::{TOKEN_PATH, TokenAnswer, TokenRoute};
 use crate::wire::Body;
 
 /// The doors of the gate.
@@ -16,6 +17,8 @@ use crate::wire::Body;
 pub struct Routes<P, F, D> {
     /// The key proxy.
     pub proxy: P,
+    /// Tokens for pages, where the key proxy is open.
+    pub token: Option<TokenRoute<P>>,
     /// Uploaded and produced files, below `/files/`.
     pub files: F,
     /// Everything else: fal-shaped paths.
@@ -44,7 +47,8 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<Either<P::Future, F::Future>, Either<D::Future, Ready<Answer>>>;
+    type Future =
+        Either<Either<P::Future, F::Future>, Either<D::Future, Either<TokenAnswer<P::Future>, Ready<Answer>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         match (self.proxy.poll_ready(cx), self.files.poll_ready(cx), self.direct.poll_ready(cx)) {
@@ -58,9 +62,12 @@ where
         if self.is_proxy(path) {
             return Either::Left(Either::Left(self.proxy.call(request)));
         }
+        if let Some(token) = self.token.as_mut().filter(|_| path == TOKEN_PATH) {
+            return Either::Right(Either::Right(Either::Left(token.call(request))));
+        }
         match path {
-            "/healthz" => Either::Right(Either::Right(ready(Ok(Readiness::health(request.method()))))),
-            "/readyz" => Either::Right(Either::Right(ready(Ok(self.readiness.ready(request.method()))))),
+            "/healthz" => Either::Right(Either::Right(Either::Right(ready(Ok(Readiness::health(request.method())))))),
+            "/readyz" => Either::Right(Either::Right(Either::Right(ready(Ok(self.readiness.ready(request.method())))))),
             _ if path.starts_with("/files/") => Either::Left(Either::Right(self.files.call(request))),
             _ => Either::Right(Either::Left(self.direct.call(request))),
         }

@@ -14,6 +14,7 @@ use super::assemble::{AssembleError, Assembled, GateService, Outside, assemble};
 use super::{Admin, Readiness};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState, OpenError};
+use crate::guard::Tokens;
 use crate::upstream::KeyRing;
 
 /// What the process is told while it serves.
@@ -125,9 +126,11 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys, drain } = self.assembled;
+        let Assembled { service, readiness, keys, tokens, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
-        let _reload = AbortOnDrop(tokio::spawn(reload_files(keys.clone(), self.tls, orders.reload)));
+        let files = Files { keys: keys.clone(), tokens: tokens.clone(), tls: self.tls };
+        let _reload = AbortOnDrop(tokio::spawn(files.reload_when_told(orders.reload)));
+        let _watch_tokens = tokens.map(|tokens| AbortOnDrop(tokio::spawn(tokens.watch(self.watch_every))));
         let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let mut stop = orders.stop;
         let (engine, mut failure) = (self.engine, None);
@@ -194,19 +197,34 @@ impl AdminPort {
     }
 }
 
-async fn reload_files(keys: Option<KeyRing>, tls: Option<TlsKeeper>, reload: Arc<Notify>) {
-    loop {
-        reload.notified().await;
-        if let Some(keys) = &keys {
-            match keys.reload() {
-                Ok(()) => tracing::info!("read the fal key files again"),
-                Err(error) => tracing::error!(%error, "kept the fal keys at hand"),
+/// What is read again when the gate is told to.
+struct Files {
+    keys: Option<KeyRing>,
+    tokens: Option<Tokens>,
+    tls: Option<TlsKeeper>,
+}
+
+impl Files {
+    async fn reload_when_told(self, told: Arc<Notify>) {
+        loop {
+            told.notified().await;
+            if let Some(keys) = &self.keys {
+                match keys.reload() {
+                    Ok(()) => tracing::info!("read the fal key files again"),
+                    Err(error) => tracing::error!(%error, "kept the fal keys at hand"),
+                }
             }
-        }
-        if let Some(tls) = &tls {
-            match tls.reload() {
-                Ok(()) => tracing::info!("read the certificate again"),
-                Err(error) => tracing::error!(%error, "kept the certificate at hand"),
+            if let Some(tokens) = &self.tokens {
+                match tokens.reload() {
+                    Ok(()) => tracing::info!("read the token keys again"),
+                    Err(error) => tracing::error!(%error, "kept the token keys at hand"),
+                }
+            }
+            if let Some(tls) = &self.tls {
+                match tls.reload() {
+                    Ok(()) => tracing::info!("read the certificate again"),
+                    Err(error) => tracing::error!(%error, "kept the certificate at hand"),
+                }
             }
         }
     }

@@ -11,8 +11,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::route_table::{Destination, RouteTable};
+use crate::guard::TokenService;
 use crate::telemetry::CallNote;
-use crate::wire::{Body, CollectError, Problem, Reach, TargetUrl, collect};
+use crate::wire::{Body, CollectError, Problem, Reach, TargetUrl, TokenIssuer, collect};
 
 /// Picks, per call, the service that answers.
 ///
@@ -23,6 +24,7 @@ pub struct Steer<H, U> {
     table: Arc<RouteTable>,
     host: H,
     upstream: U,
+    tokens: Option<TokenService>,
     spill_body_bytes: u64,
 }
 
@@ -31,7 +33,14 @@ impl<H, U> Steer<H, U> {
     ///
     /// A call that may spill is held in memory while the engine looks at it, at most `spill_body_bytes` of it.
     pub const fn new(table: Arc<RouteTable>, host: H, upstream: U, spill_body_bytes: u64) -> Self {
-        Self { table, host, upstream, spill_body_bytes }
+        Self { table, host, upstream, tokens: None, spill_body_bytes }
+    }
+
+    /// Answers calls for this gate's own tokens.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Option<TokenService>) -> Self {
+        self.tokens = tokens;
+        self
     }
 }
 
@@ -60,6 +69,10 @@ where
             let problem = Problem::not_found(request.uri().path());
             return SteerFuture::Refused { problem: Some(problem) };
         };
+        // Only the proxy, which has looked at the apps that are named, says that a token is this gate's to sign.
+        if let (Some(TokenIssuer::Gate), Some(tokens)) = (request.extensions().get(), &mut self.tokens) {
+            return SteerFuture::Token { inner: tokens.call(request) };
+        }
         let decision = self.table.decide(target.call());
         match (decision.to, decision.spill, target.reach()) {
             // Admission and table read the same rows, so this is never met; a mistake there must not cost money.
@@ -132,6 +145,8 @@ pin_project! {
         Host { #[pin] inner: H },
         /// Answered by the upstream.
         Upstream { #[pin] inner: U, note: Option<CallNote> },
+        /// Answered by the gate itself.
+        Token { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
         /// Asked of the engine first, with the upstream behind it.
         Spilling { inner: Pin<Box<dyn Future<Output = Answer> + Send>> },
     }
@@ -158,7 +173,7 @@ where
                 }
                 Poll::Ready(Ok(answer))
             }
-            Projected::Spilling { inner } => inner.as_mut().poll(cx),
+            Projected::Token { inner } | Projected::Spilling { inner } => inner.as_mut().poll(cx),
         }
     }
 }
@@ -170,11 +185,12 @@ mod tests {
 
     use super::*;
     use crate::gate::{RouteSettings, Spill};
-    use crate::wire::{AllowedTargets, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
+    use crate::wire::{AllowedTargets, Door, EndpointPattern, HostClass, PlainPath, TargetSettings, TokenIssuer};
 
     async fn status_with(reach: Reach) -> StatusCode {
         let endpoint = EndpointPattern::parse("fal-ai/lcm").unwrap();
-        let row = RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream) };
+        let row =
+            RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream), token: TokenIssuer::Gate };
         let table = RouteTable::new(vec![row], false);
         let allowed = AllowedTargets::new(TargetSettings::default()).with_rows(table.reaches(reach));
         let path = PlainPath {

@@ -79,6 +79,11 @@ pub struct OriginFault {
     pub why: String,
 }
 
+/// Origin of the page that calls, once it is known that it may. Added by [`OriginsLayer`]; requests that come from no page's
+/// script have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageOrigin(pub String);
+
 #[derive(Debug)]
 struct Rules {
     any: bool,
@@ -106,7 +111,7 @@ fn is_same_origin(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
 
 /// Answers preflights, adds CORS headers, and refuses what a foreign page would change.
 ///
-/// Needs nothing and adds nothing to the request. A preflight ends here, so that it never needs a key. Requests without
+/// Needs nothing; adds [`PageOrigin`]. A preflight ends here, so that it never needs a key. Requests without
 /// `Origin` do not come from a page's script and pass; this is no access control for programs.
 ///
 /// ```
@@ -196,12 +201,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if is_from_foreign_page(&request, &self.rules) && changes_something(&request) {
+        let is_foreign = is_from_foreign_page(&request, &self.rules);
+        if is_foreign && changes_something(&request) {
             let problem = Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not call here");
             return Either::Right(ready(Ok(problem.into())));
         }
         if request.method() == Method::OPTIONS {
             keep_known(request.headers_mut());
+        }
+        if let Some(origin) = page_origin(&request).filter(|_| !is_foreign) {
+            request.extensions_mut().insert(origin);
         }
         Either::Left(self.inner.call(request))
     }
@@ -211,6 +220,10 @@ fn is_from_foreign_page<B>(request: &Request<B>, rules: &Rules) -> bool {
     let mut origins = request.headers().get_all(ORIGIN).iter();
     let (Some(origin), second) = (origins.next(), origins.next()) else { return false };
     second.is_some() || !rules.allows(origin, request.headers())
+}
+
+fn page_origin<B>(request: &Request<B>) -> Option<PageOrigin> {
+    request.headers().get(ORIGIN)?.to_str().ok().map(|origin| PageOrigin(origin.to_owned()))
 }
 
 /// Reading is left to the browser's own rules; a socket has none and counts as a change.

@@ -14,7 +14,7 @@ use super::limit::Overflow;
 use super::rewrite::rewrite_response;
 use super::service::Rules;
 use super::token_body;
-use crate::wire::{Body, CollectError, Problem, REQUEST_ID, RequestId, TargetUrl, collect};
+use crate::wire::{Body, CollectError, Problem, REQUEST_ID, Reach, RequestId, TargetUrl, collect};
 
 /// What must be checked in a body before it is passed on, and how much of it is held for that.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl<F, E> ProxyFuture<F, E> {
 impl Rules {
     /// Holds a body in memory under its limit and writes the one that is sent.
     async fn check(&self, request: Request<Body>, check: Check) -> Result<Request<Body>, Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let (Check::Input { limit } | Check::Token { limit }) = check;
         let body = collect(body, limit).await.map_err(|error| match error {
             CollectError::TooLarge { limit } => Problem::too_large(limit),
@@ -85,7 +85,14 @@ impl Rules {
         let sent = match (check, target.and_then(|target| target.call().endpoint.as_ref())) {
             (Check::Input { .. }, Some(endpoint)) => self.policies.apply(endpoint, parts.uri.query(), &body),
             (Check::Input { .. }, None) => Ok(body.into()),
-            (Check::Token { .. }, _) => token_body::check(&body, &self.allowed, self.settings.token_life_s),
+            (Check::Token { .. }, _) => {
+                let reach = target.map_or(Reach::Here, TargetUrl::reach);
+                let checked = token_body::check(&body, (&self.allowed, reach), self.settings.token_life_s);
+                checked.map(|(issuer, sent)| {
+                    parts.extensions.insert(issuer);
+                    sent
+                })
+            }
         };
         let sent = sent.map_err(Problem::invalid)?;
         Ok(Request::from_parts(parts, Body::from(sent)))

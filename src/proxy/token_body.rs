@@ -2,134 +2,118 @@
 
 use std::num::NonZeroU32;
 
-use serde_json::{Map, Value};
+use crate::wire::{AllowedTargets, FieldError, Reach, TokenIssuer, TokenWish};
 
-use super::policy::read_object;
-use crate::wire::{AllowedTargets, EndpointId, FieldError};
-
-const APPS: &str = "allowed_apps";
-const LIFE_FIELDS: [&str; 2] = ["token_expiration", "duration"];
-
-/// Checks the body of a token call and writes the one that is sent: known fields only.
-///
-/// A wish without an app would be a token for every app, so it is refused.
-pub(super) fn check(body: &[u8], allowed: &AllowedTargets, longest: NonZeroU32) -> Result<Vec<u8>, Vec<FieldError>> {
-    let mut asked = read_object(body).map_err(|error| vec![error])?;
-    let mut sent = Map::new();
+/// Checks the body of a token call; says who signs the token, and writes the body that is sent.
+pub(super) fn check(
+    body: &[u8],
+    (allowed, reach): (&AllowedTargets, Reach),
+    longest: NonZeroU32,
+) -> Result<(TokenIssuer, Vec<u8>), Vec<FieldError>> {
+    let wish = TokenWish::read(body)?;
     let mut errors = Vec::new();
-    if let Some(app) = asked.remove("app") {
-        check_app("app", &app, allowed, &mut errors);
-        sent.insert("app".to_owned(), app);
-    }
-    match asked.remove(APPS) {
-        Some(Value::Array(apps)) if !apps.is_empty() => {
-            for app in &apps {
-                check_app(APPS, app, allowed, &mut errors);
+    let mut signs = None;
+    for app in wish.apps() {
+        match (allowed.issuer(app, reach), signs) {
+            (None, _) => errors.push(app.error("value_error", "A token for this app is not allowed by this gate")),
+            (Some(issuer), None) => signs = Some(issuer),
+            (Some(issuer), Some(before)) if issuer == before => {}
+            (Some(_), Some(_)) => {
+                let msg =
+                    "A token cannot be for this app and for the ones before it: fal signs one and this gate the other";
+                errors.push(app.error("value_error", msg));
             }
-            sent.insert(APPS.to_owned(), Value::Array(apps));
-        }
-        None if !sent.is_empty() => {}
-        None => errors.push(FieldError::at(APPS, "missing", "Field required")),
-        Some(_) => errors.push(FieldError::at(APPS, "list_type", "Input should be a list of app aliases")),
-    }
-    let mut timed = false;
-    for field in LIFE_FIELDS {
-        if let Some(life) = asked.remove(field).filter(|life| !life.is_null()) {
-            match shorten(field, &life, longest) {
-                Ok(life) => drop(sent.insert(field.to_owned(), life)),
-                Err(error) => errors.push(error),
-            }
-            timed = true;
         }
     }
-    if !timed {
-        let field = if sent.contains_key("app") { LIFE_FIELDS[1] } else { LIFE_FIELDS[0] };
-        sent.insert(field.to_owned(), Value::from(longest.get().min(120)));
+    match signs {
+        Some(TokenIssuer::Fal) if errors.is_empty() => Ok((TokenIssuer::Fal, wish.write(longest))),
+        // Its service reads the wish anew, and has bounds of its own.
+        Some(TokenIssuer::Gate) if errors.is_empty() => Ok((TokenIssuer::Gate, body.to_owned())),
+        _ => Err(errors),
     }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    Ok(serde_json::to_vec(&Value::Object(sent)).expect("a JSON value always serialises"))
-}
-
-/// An app is named by its alias, or on one route by its whole path.
-fn check_app(field: &'static str, app: &Value, allowed: &AllowedTargets, errors: &mut Vec<FieldError>) {
-    let endpoint = app.as_str().filter(|app| app.contains('/')).and_then(EndpointId::parse);
-    let alias = match (&endpoint, app.as_str()) {
-        (Some(endpoint), _) => Some(endpoint.alias()),
-        (None, Some(app)) if !app.is_empty() && !app.contains(['/', '*', '?']) => Some(app),
-        _ => None,
-    };
-    match alias {
-        None => errors.push(FieldError::at(field, "string_type", "Input should be an app alias")),
-        Some(alias) if !allowed.allows_alias(alias) => {
-            let msg = "A token for this app is not allowed by this gate";
-            errors.push(FieldError::at(field, "value_error", msg).with_input(app.clone()));
-        }
-        Some(_) => {}
-    }
-}
-
-fn shorten(field: &'static str, life: &Value, longest: NonZeroU32) -> Result<Value, FieldError> {
-    let error = || FieldError::at(field, "int_parsing", "Input should be a valid integer, in seconds");
-    let seconds = match life {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse::<u32>().ok().map(f64::from),
-        _ => None,
-    };
-    let seconds = seconds.filter(|seconds| seconds.is_finite() && *seconds >= 1.0).ok_or_else(error)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and a u32")]
-    let seconds = seconds.min(f64::from(longest.get())) as u32;
-    Ok(Value::from(seconds))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::wire::{EndpointPattern, TargetSettings};
 
-    fn ask(body: &Value) -> Result<Value, Vec<FieldError>> {
-        let endpoints = vec![EndpointPattern::parse("fal-ai/lcm-sd15-i2i").unwrap()];
-        let allowed = AllowedTargets::new(TargetSettings { endpoints, tokens: true, ..TargetSettings::default() });
-        let sent = check(body.to_string().as_bytes(), &allowed, NonZeroU32::new(300).unwrap())?;
-        Ok(serde_json::from_slice(&sent).unwrap())
+    fn pattern(text: &str) -> EndpointPattern {
+        EndpointPattern::parse(text).unwrap()
+    }
+
+    fn allowed(endpoints: &[&str]) -> AllowedTargets {
+        let endpoints = endpoints.iter().map(|text| pattern(text)).collect();
+        AllowedTargets::new(TargetSettings { endpoints, tokens: true, ..TargetSettings::default() })
+    }
+
+    fn ask(allowed: &AllowedTargets, body: &Value) -> Result<(TokenIssuer, Value), Vec<FieldError>> {
+        let longest = NonZeroU32::new(300).unwrap();
+        let (issuer, sent) = check(body.to_string().as_bytes(), (allowed, Reach::Fal), longest)?;
+        Ok((issuer, serde_json::from_slice(&sent).unwrap()))
     }
 
     #[test]
     fn a_token_for_an_allowed_app_is_asked_as_it_came() {
         let body = json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":120});
-        assert_eq!(ask(&body), Ok(body));
+        assert_eq!(ask(&allowed(&["fal-ai/lcm-sd15-i2i"]), &body), Ok((TokenIssuer::Fal, body)));
     }
 
     #[test]
     fn a_long_life_is_shortened_and_unknown_fields_go() {
-        let sent = ask(&json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":"86400","scope":"admin"}));
-        assert_eq!(sent, Ok(json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":300})));
-        let sent = ask(&json!({"app":"fal-ai/lcm-sd15-i2i/realtime","duration":1e300}));
-        assert_eq!(sent, Ok(json!({"app":"fal-ai/lcm-sd15-i2i/realtime","duration":300})));
-        let sent = ask(&json!({"allowed_apps":["lcm-sd15-i2i"]}));
-        assert_eq!(sent, Ok(json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":120})));
+        let allowed = allowed(&["fal-ai/lcm-sd15-i2i"]);
+        let (_, sent) =
+            ask(&allowed, &json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":"86400","scope":"admin"}))
+                .unwrap();
+        assert_eq!(sent, json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":300}));
     }
 
     #[test]
     fn tokens_for_other_apps_or_for_all_are_refused() {
+        let allowed = allowed(&["fal-ai/lcm-sd15-i2i"]);
         for body in [
             json!({}),
-            json!({"allowed_apps":[]}),
             json!({"allowed_apps":["*"]}),
             json!({"allowed_apps":["flux"]}),
             json!({"allowed_apps":["lcm-sd15-i2i","flux"]}),
-            json!({"allowed_apps":"lcm-sd15-i2i"}),
-            json!({"allowed_apps":[1]}),
-            json!({"allowed_apps":["../lcm-sd15-i2i"]}),
             json!({"app":"fal-ai/flux/realtime"}),
+            json!({"app":"me/lcm-sd15-i2i"}),
             json!({"app":"fal-ai/lcm-sd15-i2i","allowed_apps":["flux"]}),
-            json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":-1}),
-            json!({"allowed_apps":["lcm-sd15-i2i"],"token_expiration":"forever"}),
         ] {
-            assert!(ask(&body).is_err(), "{body}");
+            assert!(ask(&allowed, &body).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn the_row_that_matches_first_says_who_signs() {
+        let rows = [(pattern("fal-ai/lcm"), Some(Reach::Here)), (pattern("**"), None)];
+        let issuers = [(pattern("fal-ai/flux/**"), TokenIssuer::Fal), (pattern("**"), TokenIssuer::Gate)];
+        let allowed = allowed(&["fal-ai/flux/**", "fal-ai/sana"]).with_rows(rows).with_issuers(issuers);
+        let signs = |body: &Value| ask(&allowed, body).map(|(issuer, _)| issuer);
+        assert_eq!(signs(&json!({"allowed_apps":["lcm"]})), Ok(TokenIssuer::Gate));
+        assert_eq!(signs(&json!({"allowed_apps":["lcm", "sana"]})), Ok(TokenIssuer::Gate));
+        assert_eq!(signs(&json!({"allowed_apps":["flux"]})), Ok(TokenIssuer::Fal));
+        assert_eq!(signs(&json!({"app":"fal-ai/flux/dev/realtime"})), Ok(TokenIssuer::Fal));
+        assert!(signs(&json!({"allowed_apps":["other"]})).is_err());
+        let near = |body: &Value| {
+            let longest = NonZeroU32::new(300).unwrap();
+            check(body.to_string().as_bytes(), (&allowed, Reach::Here), longest).map(|(issuer, _)| issuer)
+        };
+        assert_eq!(near(&json!({"allowed_apps":["lcm"]})), Ok(TokenIssuer::Gate));
+        assert!(near(&json!({"allowed_apps":["sana"]})).is_err(), "not hosted here");
+        assert!(near(&json!({"allowed_apps":["flux"]})).is_err(), "not hosted here");
+        let mixed = signs(&json!({"allowed_apps":["lcm", "flux"]})).unwrap_err();
+        assert_eq!(mixed.len(), 1);
+        assert!(mixed[0].msg.contains("fal signs one"), "{mixed:?}");
+    }
+
+    #[test]
+    fn fal_signs_nothing_where_its_tokens_are_switched_off() {
+        let endpoints = vec![pattern("fal-ai/flux")];
+        let allowed = AllowedTargets::new(TargetSettings { endpoints, ..TargetSettings::default() })
+            .with_issuers([(pattern("fal-ai/flux"), TokenIssuer::Fal)]);
+        assert!(ask(&allowed, &json!({"allowed_apps":["flux"]})).is_err());
     }
 }

@@ -20,6 +20,7 @@ mod problem;
 mod socket;
 mod target;
 mod target_refusal;
+mod token_wish;
 
 pub use body::{Body, BodyError, CollectError, collect};
 pub use call::{CallKind, Door, FalCall, HostClass, NoCall};
@@ -35,8 +36,9 @@ pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
 pub use pattern::{EndpointPattern, PatternError};
 pub use problem::{Problem, ToProblem};
 pub use socket::{SocketPass, SocketWishes};
-pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl};
+pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl, TokenIssuer};
 pub use target_refusal::TargetRefusal;
+pub use token_wish::{TokenWish, WishedApp};
 
 use http::HeaderName;
 

@@ -8,7 +8,7 @@ use http::{Method, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::call::{Door, from_legacy};
-use super::{EndpointPattern, FalCall, HostClass, NoCall, TargetRefusal};
+use super::{EndpointPattern, FalCall, HostClass, NoCall, TargetRefusal, WishedApp};
 
 /// Hosts whose calls falgate understands, with their class. Compared exactly, in lower case.
 const HOSTS: [(&str, HostClass); 4] = [
@@ -28,7 +28,8 @@ pub struct TargetSettings {
     /// Endpoints that may be called with the key, as globs: `fal-ai/flux/dev`, `fal-ai/*`, `fal-ai/**`. None by default,
     /// so that a fresh gate is no open door to the owner's bill. Endpoints that a route gives to the engine need no entry.
     pub endpoints: Vec<EndpointPattern>,
-    /// Let callers mint fal's own tokens through the proxy, for the allowed endpoints only.
+    /// Let callers have fal's own tokens, for the allowed endpoints whose route says `token = "fal"`. What they do with
+    /// one goes past this gate: it is neither metered nor limited here.
     pub tokens: bool,
     /// Let callers use fal's storage through the proxy.
     pub storage: bool,
@@ -53,6 +54,18 @@ pub enum Reach {
     /// Only to whoever answers it here.
     Here,
     /// To fal too, with the owner's key.
+    Fal,
+}
+
+/// Who signs the tokens for an app's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TokenIssuer {
+    /// This gate: the socket comes here, and is relayed and metered where its app is not hosted.
+    #[default]
+    Gate,
+    /// fal: the socket goes past this gate.
     Fal,
 }
 
@@ -102,6 +115,7 @@ pub struct PlainPath<'a> {
 pub struct AllowedTargets {
     settings: TargetSettings,
     rows: Vec<(EndpointPattern, Option<Reach>)>,
+    issuers: Option<Vec<(EndpointPattern, TokenIssuer)>>,
     hosts_storage: bool,
 }
 
@@ -109,7 +123,7 @@ impl AllowedTargets {
     /// Admits what the settings allow.
     #[must_use]
     pub const fn new(settings: TargetSettings) -> Self {
-        Self { settings, rows: Vec::new(), hosts_storage: false }
+        Self { settings, rows: Vec::new(), issuers: None, hosts_storage: false }
     }
 
     /// Also admits endpoints by the first row that matches, as far as that row says. `None` is a row that admits nothing:
@@ -117,6 +131,14 @@ impl AllowedTargets {
     #[must_use]
     pub fn with_rows(mut self, rows: impl IntoIterator<Item = (EndpointPattern, Option<Reach>)>) -> Self {
         self.rows.extend(rows);
+        self
+    }
+
+    /// Also admits calls for tokens, because they are signed here: for every app but those for which the first row that
+    /// matches says otherwise.
+    #[must_use]
+    pub fn with_issuers(mut self, rows: impl IntoIterator<Item = (EndpointPattern, TokenIssuer)>) -> Self {
+        self.issuers = Some(rows.into_iter().collect());
         self
     }
 
@@ -183,7 +205,11 @@ impl AllowedTargets {
     fn allow(&self, call: &FalCall, query: Option<&str>) -> Result<Reach, TargetRefusal> {
         use super::CallKind as Kind;
         match call.kind {
-            Kind::Token if !self.settings.tokens => return Err(TargetRefusal::SwitchedOff { what: "tokens" }),
+            // Whoever may call fal may have tokens for sockets to fal; all others have them for what is hosted here.
+            Kind::Token if self.issuers.is_some() && self.settings.endpoints.is_empty() => return Ok(Reach::Here),
+            Kind::Token if self.issuers.is_none() && !self.settings.tokens => {
+                return Err(TargetRefusal::SwitchedOff { what: "tokens" });
+            }
             Kind::Initiate if self.hosts_storage => return Ok(Reach::Here),
             Kind::Initiate | Kind::InitiateMultipart | Kind::UploadToken if !self.settings.storage => {
                 return Err(TargetRefusal::SwitchedOff { what: "uploads" });
@@ -207,10 +233,28 @@ impl AllowedTargets {
         row.and_then(|(_, reach)| *reach).ok_or_else(|| TargetRefusal::Endpoint { endpoint: endpoint.to_string() })
     }
 
-    /// Whether a token of fal's may be minted for an app of this alias: it opens what the allow list names, and no more.
+    /// Who signs tokens for an app, for a caller who comes as far as `reach`; `None` where there is none for it.
+    ///
+    /// fal signs for what the allow list names, and no more. An alias stands for every app of that name: the first row that
+    /// could mean it decides.
     #[must_use]
-    pub fn allows_alias(&self, alias: &str) -> bool {
-        self.settings.endpoints.iter().any(|pattern| pattern.matches_alias(alias))
+    pub fn issuer(&self, app: &WishedApp, reach: Reach) -> Option<TokenIssuer> {
+        let meant = |pattern: &EndpointPattern| match app.endpoint() {
+            Some(endpoint) => pattern.matches_app(endpoint),
+            None => pattern.matches_alias(app.alias()),
+        };
+        let is_listed = reach == Reach::Fal && self.settings.endpoints.iter().any(meant);
+        let Some(issuers) = &self.issuers else {
+            return (is_listed && self.settings.tokens).then_some(TokenIssuer::Fal);
+        };
+        let row = self.rows.iter().find(|(pattern, _)| meant(pattern));
+        let is_hosted = row.is_some_and(|(_, reach)| reach.is_some());
+        let row = issuers.iter().find(|(pattern, _)| meant(pattern));
+        let issuer = row.map_or(TokenIssuer::Gate, |(_, issuer)| *issuer);
+        match issuer {
+            TokenIssuer::Gate => (is_hosted || is_listed).then_some(issuer),
+            TokenIssuer::Fal => (is_listed && self.settings.tokens).then_some(issuer),
+        }
     }
 }
 
@@ -370,7 +414,6 @@ mod tests {
         assert_eq!(reach("fal-ai/lcm"), Ok(Reach::Fal));
         assert_eq!(reach("fal-ai/listed"), Ok(Reach::Fal));
         assert!(matches!(reach("fal-ai/flux/dev"), Err(TargetRefusal::Endpoint { .. })));
-        assert!(!gate.allows_alias("lcm") && gate.allows_alias("listed"));
     }
 
     #[test]

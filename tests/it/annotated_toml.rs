@@ -62,7 +62,7 @@ type Block = (String, Vec<String>);
 pub(crate) fn write(config: &Config, schema: &Value) -> String {
     let mut text = HEAD.to_owned();
     let values = toml::Table::try_from(config).unwrap();
-    for (table, keys) in blocks(config) {
+    for (table, keys) in blocks(config, schema) {
         if !table.is_empty() {
             let _ = writeln!(text, "\n{}[{table}]", comment(&describe(schema, &table), "# "));
         }
@@ -85,8 +85,9 @@ pub(crate) fn write(config: &Config, schema: &Value) -> String {
     text
 }
 
-/// Tables and keys in the order in which serde meets them, which is the one that people chose. A list of tables is a key.
-fn blocks(config: &Config) -> Vec<Block> {
+/// Tables and keys in the order in which serde meets them, which is the one that people chose. A list of tables is a key,
+/// and so is a choice that one of its cases writes as a table.
+fn blocks(config: &Config, schema: &Value) -> Vec<Block> {
     let mut blocks: Vec<Block> = vec![(String::new(), Vec::new())];
     let mut in_row = false;
     for line in toml::to_string(config).unwrap().lines() {
@@ -102,7 +103,11 @@ fn blocks(config: &Config) -> Vec<Block> {
                 && blocks
                     .iter()
                     .any(|(name, keys)| keys.iter().any(|key| table.starts_with(&format!("{}.", join(name, key)))));
-            if !of_row {
+            let (parent, key) = table.rsplit_once('.').unwrap_or(("", table));
+            if !of_row && !find(schema, table)["oneOf"].is_null() {
+                blocks.iter_mut().find(|(name, _)| name == parent).unwrap().1.push(key.to_owned());
+                in_row = true;
+            } else if !of_row {
                 blocks.push((table.to_owned(), Vec::new()));
                 in_row = false;
             }

@@ -41,7 +41,7 @@ fn targets() -> Vec<Row> {
         ("https://fal.run/FAL-AI/FLUX", 403, "not allowed"),
         ("https://fal.run/", 404, "not found"),
         ("https://rest.fal.ai/billing", 404, "not found"),
-        ("https://rest.fal.ai/tokens/", 403, "tokens are not allowed"),
+        ("https://rest.fal.ai/tokens/", 422, "allowed_apps"),
         ("https://queue.fal.run/fal-ai/flux?fal_webhook=https://a.test", 403, "webhooks are not allowed"),
         ("https://queue.fal.run/fal-ai/flux?fal%5Fwebhook=x", 403, "webhooks are not allowed"),
         ("https://queue.fal.run/fal-ai/flux/requests/1/status", 405, "use GET"),

@@ -54,6 +54,7 @@ mod gate_pages;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+mod gate_tokens;
 #[cfg(test)]
 mod guard_keys;
 #[cfg(test)]
@@ -97,9 +98,18 @@ mod realtime_messages;
 #[cfg(test)]
 mod realtime_support;
 #[cfg(test)]
+mod relay_close;
+#[cfg(test)]
+mod relay_frames;
+#[cfg(test)]
+mod relay_gates;
+#[cfg(test)]
+mod relay_open;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+mod tokens;
 #[cfg(test)]
 mod upstream_faults;
 #[cfg(test)]

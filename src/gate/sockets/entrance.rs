@@ -20,8 +20,8 @@ pub struct Entrance {
     pub allowed: AllowedTargets,
     /// What may be called by whoever shows neither: the engine, and never the owner's bill.
     pub open: AllowedTargets,
-    /// Checks tokens.
-    pub tokens: Tokens,
+    /// Checks tokens; `None` where the gate signs none.
+    pub tokens: Option<Tokens>,
     /// Access keys of the direct door; `None` where it asks for none.
     pub keys: Option<AccessKeys>,
 }
@@ -75,7 +75,7 @@ impl Entrance {
                 // The direct door asks nobody for a key, so a key that is shown to it says nothing.
                 None => Holder::Nobody,
             },
-            (Shown::Nothing, None) if self.tokens.settings().anonymous_sockets && asked.is_legacy() => Holder::Nobody,
+            (Shown::Nothing, None) if self.lets_anybody_in() && asked.is_legacy() => Holder::Nobody,
             (Shown::Nothing, None) => return Err(Refusal::Unauthorized),
         };
         match holder {
@@ -108,9 +108,13 @@ impl Entrance {
         Ok(target)
     }
 
+    fn lets_anybody_in(&self) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.settings().anonymous_sockets)
+    }
+
     fn by_token(&self, token: &SecretString, alias: &str, origin: Option<&str>) -> Result<Holder, Refusal> {
         let used = TokenUse { alias, origin, now: SystemTime::now() };
-        let held = self.tokens.check(token.expose_secret(), &used);
+        let held = self.tokens.as_ref().ok_or(Refusal::Unauthorized)?.check(token.expose_secret(), &used);
         let seated = held.and_then(|holder| holder.sit().map(|seat| (holder.caller, seat)));
         match seated {
             Ok((caller, seat)) => Ok(Holder::Known { caller, seat: Some(seat) }),

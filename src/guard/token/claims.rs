@@ -38,7 +38,7 @@ impl Claims {
         if !self.apps.iter().any(|app| app == used.alias) {
             return Err(TokenFault::App);
         }
-        if self.origin.as_deref().is_some_and(|bound| used.origin != Some(bound)) {
+        if self.origin.as_deref().is_some_and(|bound| !used.origin.is_some_and(|origin| is_bound_to(origin, bound))) {
             return Err(TokenFault::Origin);
         }
         Ok(())
@@ -48,6 +48,18 @@ impl Claims {
     pub(super) fn id(&self) -> Result<u128, TokenFault> {
         u128::from_str_radix(&self.jti, 16).map_err(|_| TokenFault::Malformed)
     }
+}
+
+/// Whether a page of `origin` is the one that a token is bound to: an origin, or `//host:port` of either scheme.
+fn is_bound_to(origin: &str, bound: &str) -> bool {
+    let Some(host) = bound.strip_prefix("//") else { return origin == bound };
+    let (authority, port) = match origin.split_once("://") {
+        Some(("https", authority)) => (authority, ":443"),
+        Some(("http", authority)) => (authority, ":80"),
+        _ => return false,
+    };
+    let plain = |name: &str| name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase();
+    plain(authority) == plain(host)
 }
 
 /// Seconds since 1970; a clock before that is at 0.
@@ -80,6 +92,17 @@ mod tests {
         assert_eq!([judge("lcm", None, 995), judge("flux", None, 1124)], [Ok(()), Ok(())]);
         assert_eq!(judge("lcm", None, 994), Err(TokenFault::FromTheFuture));
         assert_eq!(judge("lcm", None, 1125), Err(TokenFault::Expired));
+    }
+
+    #[test]
+    fn a_host_is_the_same_behind_a_proxy_that_ends_tls() {
+        assert!(
+            is_bound_to("https://gate.test", "//Gate.test") && is_bound_to("http://gate.test:8787", "//gate.test:8787")
+        );
+        assert!(is_bound_to("https://gate.test", "//gate.test:443"));
+        for other in ["https://gate.test:8443", "https://gate.test.evil", "null", "gate.test", "ftp://gate.test"] {
+            assert!(!is_bound_to(other, "//gate.test"), "{other}");
+        }
     }
 
     #[test]

@@ -112,6 +112,19 @@ pub(super) fn open(
     }
 }
 
+/// Says whether [`open`] would find keys, and makes none: a file that is not there yet is no fault.
+///
+/// # Errors
+/// [`TokenKeyError`] for keys that are there and cannot be used, and for a variable that is not set.
+pub fn judge(settings: &TokenSettings, look_up: impl Fn(&str) -> Option<String>) -> Result<(), TokenKeyError> {
+    match &settings.keys {
+        TokenKeySource::File(path) if !path.exists() => Ok(()),
+        TokenKeySource::File(_) | TokenKeySource::Env(_) | TokenKeySource::Memory => {
+            open(&settings.keys, settings.algorithm, look_up).map(drop)
+        }
+    }
+}
+
 /// Reads the keys in a file.
 pub(super) fn read(path: &Path, algorithm: TokenAlgorithm) -> Result<TokenKeys, TokenKeyError> {
     parse(&text_of(path)?, algorithm, &path.display().to_string())

@@ -20,7 +20,7 @@ pub struct Grant {
     pub apps: Vec<String>,
     /// The life that is wished for. It is moved into the configured bounds.
     pub life: Option<Duration>,
-    /// Origin of the page that alone may use it. Kept where the settings bind tokens to pages.
+    /// Origin of the page that alone may use it; `None` where all may. `//host:port` is that host, whatever the scheme.
     pub origin: Option<String>,
     /// When it is minted.
     pub now: SystemTime,

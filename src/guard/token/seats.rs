@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::check::TokenFault;
+use super::metrics::TokenMetrics;
 use crate::guard::Caller;
 
 /// Sockets by the number of their token. An entry stands as long as one of its sockets is open, so there are never more
@@ -36,6 +37,7 @@ pub struct TokenHolder {
     pub(super) token: u128,
     pub(super) most: NonZeroU32,
     pub(super) seats: Arc<Seats>,
+    pub(super) metrics: TokenMetrics,
 }
 
 impl TokenHolder {
@@ -48,7 +50,9 @@ impl TokenHolder {
         let mut seats = self.seats.lock();
         let taken = seats.entry(self.token).or_insert(0);
         if *taken >= limit {
-            return Err(TokenFault::Seats { limit });
+            let fault = TokenFault::Seats { limit };
+            self.metrics.refused(fault);
+            return Err(fault);
         }
         *taken += 1;
         drop(seats);
@@ -91,6 +95,7 @@ mod tests {
             token,
             most,
             seats: Arc::clone(&seats),
+            metrics: TokenMetrics::default(),
         };
         let (one, other) = (holder(1), holder(2));
         let first = one.sit().unwrap();

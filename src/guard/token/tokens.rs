@@ -7,12 +7,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation};
+use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 
 use super::check::{TokenFault, TokenUse};
 use super::claims::{Claims, seconds};
 use super::key_file::{self, Stamp, TokenKeyError};
 use super::keys::TokenKeys;
+use super::metrics::TokenMetrics;
 use super::mint::{Grant, MintFault, Minted, TOKEN_BYTES};
 use super::seats::{Seats, TokenHolder};
 use super::settings::{TokenKeySource, TokenSettings};
@@ -28,6 +30,7 @@ struct Inner {
     settings: TokenSettings,
     keys: ArcSwap<TokenKeys>,
     seats: Arc<Seats>,
+    metrics: TokenMetrics,
     /// What the key file looked like when it was last read.
     seen: Mutex<Option<Stamp>>,
 }
@@ -47,8 +50,14 @@ impl Tokens {
             settings: settings.clone(),
             keys: ArcSwap::from_pointee(keys),
             seats: Arc::default(),
+            metrics: TokenMetrics::default(),
             seen: Mutex::new(seen),
         })))
+    }
+
+    /// Shows in `registry` how many tokens are minted, and how many are refused for what.
+    pub fn show(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
     }
 
     /// The settings in force.
@@ -76,7 +85,7 @@ impl Tokens {
             iat,
             exp,
             jti: format!("{:032x}", rand::random::<u128>()),
-            origin: grant.origin.clone().filter(|_| settings.bind_origin),
+            origin: grant.origin.clone(),
         };
         let keys = self.0.keys.load();
         let key = keys.signing();
@@ -86,6 +95,7 @@ impl Tokens {
         if token.len() > TOKEN_BYTES {
             return Err(MintFault::TooLong { apps: claims.apps.len() });
         }
+        self.0.metrics.minted();
         Ok(Minted { token: SecretString::from(token), expires: UNIX_EPOCH + Duration::from_secs(exp) })
     }
 
@@ -95,6 +105,10 @@ impl Tokens {
     /// [`TokenFault`] unless it is signed by a key of this gate's, its time has come and is not over, and it is for this
     /// app and this page.
     pub fn check(&self, token: &str, used: &TokenUse<'_>) -> Result<TokenHolder, TokenFault> {
+        self.judge(token, used).inspect_err(|fault| self.0.metrics.refused(*fault))
+    }
+
+    fn judge(&self, token: &str, used: &TokenUse<'_>) -> Result<TokenHolder, TokenFault> {
         if token.len() > TOKEN_BYTES {
             return Err(TokenFault::Malformed);
         }
@@ -119,6 +133,7 @@ impl Tokens {
             token,
             most: settings.sockets_per_token,
             seats: Arc::clone(&self.0.seats),
+            metrics: self.0.metrics.clone(),
         })
     }
 
