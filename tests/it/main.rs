@@ -89,9 +89,23 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_close;
+#[cfg(test)]
+mod realtime_door;
+#[cfg(test)]
+mod realtime_latest;
+#[cfg(test)]
 mod realtime_messages;
 #[cfg(test)]
 mod realtime_support;
+#[cfg(test)]
+mod relay_close;
+#[cfg(test)]
+mod relay_frames;
+#[cfg(test)]
+mod relay_gates;
+#[cfg(test)]
+mod relay_open;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
