@@ -54,6 +54,7 @@ mod gate_pages;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+#[cfg(test)]
 mod gate_tokens;
 #[cfg(test)]
 mod guard_keys;
@@ -109,6 +110,7 @@ mod relay_open;
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod upstream_faults;
