@@ -19,4 +19,5 @@ fi
 files=()
 for name in "$@"; do files+=("$name.test.mjs"); done
 [ ${#files[@]} -gt 0 ] || files=(*.test.mjs)
-exec node --test --test-concurrency=2 --test-timeout=300000 --test-reporter=./harness/reporter.mjs --test-reporter-destination=stdout "${files[@]}"
+# Node 20 has a WebSocket, and hides it.
+exec node --experimental-websocket --test --test-concurrency=2 --test-timeout=300000 --test-reporter=./harness/reporter.mjs --test-reporter-destination=stdout "${files[@]}"

@@ -56,6 +56,7 @@ export class Gate {
     const base = {
       gate: { listen: "127.0.0.1:0", admin: "127.0.0.1:0", drain: { deadline_ms: 2000 } },
       telemetry: { level: "trace" },
+      guard: { tokens: { keys: "memory" } }, // A test leaves no key behind.
     };
     writeFileSync(file, toToml(merged(base, settings)));
     return Gate.#spawned(file, folder, key, env);
@@ -63,7 +64,7 @@ export class Gate {
 
   // A configuration of the repository, with other ports: `config/demo.toml`.
   static startFile(file, { key = null } = {}) {
-    const env = { FALGATE__GATE__LISTEN: "127.0.0.1:0", FALGATE__GATE__ADMIN: "127.0.0.1:0", FALGATE__TELEMETRY__LEVEL: "trace" };
+    const env = { FALGATE__GATE__LISTEN: "127.0.0.1:0", FALGATE__GATE__ADMIN: "127.0.0.1:0", FALGATE__TELEMETRY__LEVEL: "trace", FALGATE__GUARD__TOKENS__KEYS: '"memory"' };
     return Gate.#spawned(path.join(root, file), null, key, env);
   }
 
