@@ -54,6 +54,7 @@ mod gate_pages;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+#[cfg(test)]
 mod gate_tokens;
 #[cfg(test)]
 mod guard_keys;
