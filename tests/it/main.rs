@@ -89,6 +89,12 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_close;
+#[cfg(test)]
+mod realtime_door;
+#[cfg(test)]
+mod realtime_latest;
+#[cfg(test)]
 mod realtime_messages;
 #[cfg(test)]
 mod realtime_support;
@@ -104,6 +110,7 @@ mod relay_open;
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod upstream_faults;
