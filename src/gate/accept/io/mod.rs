@@ -130,6 +130,7 @@ impl<T> GuardedIo<T> {
     pub(super) fn tunnel(&mut self) {
         self.framer.open_tunnel();
         self.stuck = false;
+        self.give_back_buffers();
     }
 
     fn note(&mut self, taken: Taken) {
@@ -189,7 +190,8 @@ impl<T> GuardedIo<T> {
         self.granted -= bytes;
         if self.at == self.ahead.len() {
             self.at = 0;
-            if self.ahead.capacity() > 4 * PIECE {
+            // Whoever reads a tunnel reads into a buffer of its own from now on.
+            if self.ahead.capacity() > 4 * PIECE || self.framer.phase() == Phase::Tunnel {
                 self.ahead = Vec::new();
             } else {
                 self.ahead.clear();
