@@ -114,5 +114,5 @@ async fn drained(drain: Option<watch::Receiver<bool>>) {
         return;
     }
     // Nobody would say so: then nobody drains.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -326,12 +326,11 @@ impl Socket {
                 Due::Ping => {
                     self.pinged_at = Some(now);
                     // Whoever takes nothing is given up by the writer's deadline.
-                    if !self.writing {
-                        if let Err(end) =
+                    if !self.writing
+                        && let Err(end) =
                             self.send(Message::Ping(bytes::Bytes::new())).and_then(|()| self.poll_write(cx))
-                        {
-                            return Poll::Ready(end);
-                        }
+                    {
+                        return Poll::Ready(end);
                     }
                     continue;
                 }
