@@ -1,11 +1,11 @@
-//! A gate of its own process whose engine is a fake that takes a fixed time: what is measured is everything around it.
+//! A gate of its own process whose engine has a device that takes a fixed time: what is measured is everything around it.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use falgate::config::{Config, Environment};
-use falgate::engine::{Engine, FakeBackend, FakeSettings};
+use falgate::engine::Engine;
 use falgate::gate::{Orders, Outside};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use super::arguments::Gate;
+use super::device;
 use super::error::LoadError;
 
 /// Serves until SIGTERM, then drains as `falgate serve` does.
@@ -48,8 +49,7 @@ async fn serve(config: &Config, environment: &Environment, cost: Duration) -> Re
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Tasks(Handle::current())));
     let engine = config.engine.enabled.then(|| {
-        // All in one call, so that it is the same for any number of steps.
-        let (opened, _control) = FakeBackend::open(FakeSettings { decode: cost, ..FakeSettings::default() });
+        let opened = device::open(cost);
         Engine::start(config.engine.clone(), move |_| Ok(opened))
     });
     let (tell, stop) = watch::channel(false);

@@ -13,6 +13,7 @@
 #![expect(clippy::print_stdout, reason = "a program whose results are printed")]
 
 mod arguments;
+mod device;
 mod error;
 mod fake_fal;
 mod frame;

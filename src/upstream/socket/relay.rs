@@ -38,6 +38,14 @@ pub(super) struct Relay<S> {
 
 type Client = TokioIo<Upgraded>;
 
+/// A socket whose upstream's side is open.
+struct HalfOpen {
+    call: SocketCall,
+    upgrade: OnUpgrade,
+    shaken: Shaken,
+    shown: Shown,
+}
+
 /// A socket whose both sides are open.
 struct Open {
     call: SocketCall,
@@ -57,7 +65,11 @@ where
     /// The task ends with either side, at the limits of the settings, and when the gate drains.
     pub(super) async fn take(self: Arc<Self>, call: SocketCall, upgrade: OnUpgrade) {
         match self.opener.open(&call, None).await {
-            Ok((shaken, shown)) => drop(tokio::spawn(self.run(call, upgrade, (shaken, shown)))),
+            Ok((shaken, shown)) => {
+                // Boxed, so that the task does not keep room for what it begins with.
+                let half = Box::new(HalfOpen { call, upgrade, shaken, shown });
+                tokio::spawn(self.run(half));
+            }
             Err(error) => {
                 warn(&call, &error);
                 let (words, metrics) = (error.to_farewell(), self.metrics.clone());
@@ -71,24 +83,24 @@ where
         }
     }
 
-    async fn run(self: Arc<Self>, call: SocketCall, upgrade: OnUpgrade, (shaken, shown): (Shaken, Shown)) {
+    async fn run(self: Arc<Self>, mut half: Box<HalfOpen>) {
         // A client that went away before its handshake was answered.
-        let Ok(client) = upgrade.await else { return };
+        let Ok(client) = (&mut half.upgrade).await else { return };
         let _open = self.metrics.opened();
         let began = Instant::now();
-        let mut open = Box::new(self.join(call, TokioIo::new(client), (shaken, shown)));
+        let mut open = self.join(half, TokioIo::new(client));
         let end = loop {
             let end = poll_fn(|cx| open.tunnel.poll(cx)).await;
             if !Box::pin(self.begin_again(&mut open, &end)).await {
                 break end;
             }
         };
-        let words = open.words(&end);
-        Box::pin(farewell(&mut open.tunnel, &end, words)).await;
+        Box::pin(open.end(&end)).await;
         self.report(&open, &end, began.elapsed());
     }
 
-    fn join(&self, call: SocketCall, client: Client, (shaken, shown): (Shaken, Shown)) -> Open {
+    fn join(&self, half: Box<HalfOpen>, client: Client) -> Box<Open> {
+        let HalfOpen { call, shaken, shown, .. } = *half;
         let endpoint = call.target.call().endpoint.as_ref();
         let query = call.target.path_and_query().query();
         let judge = self.rules.as_ref().zip(endpoint);
@@ -104,7 +116,7 @@ where
         };
         let mut tunnel = Tunnel::new(client, shaken.line, terms);
         tunnel.begin_with(&shaken.first);
-        Open { call, tunnel, shown, was_refused: false }
+        Box::new(Open { call, tunnel, shown, was_refused: false })
     }
 
     /// Puts another socket of fal's in the place of one that ended, where that is of use. False when the end stands.
@@ -155,6 +167,11 @@ where
 }
 
 impl Open {
+    async fn end(&mut self, end: &End) {
+        let words = self.words(end);
+        farewell(&mut self.tunnel, end, words).await;
+    }
+
     /// What both sides are told; nothing of fal's that is not for the client.
     fn words(&self, end: &End) -> Farewell {
         let mut words = Farewell::of(end);
