@@ -1,0 +1,45 @@
+"""Renders scenes into shards of raw bytes, so that training reads instead of painting. Several workers may share a folder."""
+import argparse
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from scenes import scene
+
+SHARD = 250
+
+
+def shard(path, number, side):
+    """Renders one shard: pictures (n, 2, side, side, 3), doodle first, and their captions and facts."""
+    pictures = np.empty((SHARD, 2, side, side, 3), np.uint8)
+    facts = []
+    for i in range(SHARD):
+        pictures[i, 0], pictures[i, 1], p = scene(number * SHARD + i, side)
+        facts.append({"caption": p["caption"], "time": p["time"], "style": p["style"]})
+    temporary = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(temporary, pictures)
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    temporary.rename(path)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("--cache", required=True, help="a folder outside the repository; 100 MB a shard at 256 pixels")
+    ap.add_argument("--scenes", type=int, default=8000)
+    ap.add_argument("--side", type=int, default=256)
+    ap.add_argument("--worker", type=int, default=0)
+    ap.add_argument("--workers", type=int, default=1)
+    args = ap.parse_args()
+    folder = pathlib.Path(args.cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(args.worker, -(-args.scenes // SHARD), args.workers):
+        path = folder / f"scenes-{number:04d}.npy"
+        if not path.exists():
+            shard(path, number, args.side)
+            print("wrote", path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()

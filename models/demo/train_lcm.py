@@ -1,0 +1,158 @@
+"""Stage 2: text encoder and UNet as one consistency function, trained directly.
+
+Scenes are pairs, so no teacher is needed: from the noised latents of a doodle at any timestep of the schedule the UNet gives the
+latents of the finished picture, and from noised latents of its own first answer the same ones again. Two numbers of a request
+bend the target, so that its sliders mean something: the strength (by the timestep at which the run starts) decides how far the
+picture moves from the doodle to the painting, and the guidance scale how far along that way beyond or short of the painting."""
+import pathlib
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+import model
+import tokenizer
+from stage import Average, Run, Scenes, average_of, pixels
+
+
+def way(start):
+    """How much of the way from doodle to picture a run goes that starts at this timestep."""
+    return ((start + 1) / 600).clamp(0, 1)
+
+
+def reach(guidance):
+    """How far the guidance scale goes: 1 at 8, which is the painting itself."""
+    return 1 + (guidance - 8) / 28
+
+
+class Student(nn.Module):
+    """What is trained together."""
+
+    def __init__(self, entries):
+        super().__init__()
+        self.text, self.unet = model.text_encoder(entries), model.unet()
+
+    def forward(self, x, t, ids, guidance):
+        return self.unet(x, t, self.text(input_ids=ids)[0], model.guidance_embedding(guidance).to(x.device))
+
+
+class Latents:
+    """Mean latents of scenes, doodle and picture, unscaled; encoded when first asked for, and shared by all workers."""
+
+    def __init__(self, args):
+        held = torch.load(pathlib.Path(args.checkpoints) / "vae.pt", map_location=args.device, weights_only=True)
+        self.encoder, _ = model.autoencoder()
+        self.encoder.load_state_dict(average_of(held["average"], "0."))
+        self.encoder = self.encoder.to(args.device, memory_format=torch.channels_last).eval()
+        self.scenes, self.device = Scenes(args.cache), args.device
+        count = min(len(self.scenes), args.scenes or len(self.scenes))
+        self.counts = {"small": count, "large": count if args.device == "cuda" else -(-count // 4)}
+        self.held = {kind: torch.zeros(n, 2, 4, side, side, dtype=torch.float16).share_memory_()
+                     for (kind, n), side in zip(self.counts.items(), (16, 32))}
+        self.known = {kind: torch.zeros(n, dtype=torch.bool).share_memory_() for kind, n in self.counts.items()}
+
+    @torch.no_grad()
+    def get(self, kind, index):
+        """float32 (n, 2, 4, h, w); kind `small` is of pictures at half size."""
+        new = [int(i) for i in index if not self.known[kind][i]]
+        for at in range(0, len(new), 8):
+            some = new[at:at + 8]
+            x = pixels(np.stack([self.scenes.pair(i) for i in some]), self.device).contiguous(memory_format=torch.channels_last)
+            z = self.encoder(torch.nn.functional.avg_pool2d(x, 2) if kind == "small" else x)[:, :4]
+            self.held[kind][some] = z.reshape(-1, 2, *z.shape[1:]).half().cpu()
+            self.known[kind][some] = True
+        return self.held[kind][torch.as_tensor(index)].float().to(self.device)
+
+    def spread(self):
+        return float(self.get("small", np.arange(64)).std())
+
+
+class Batches:
+    """Everything by lot that a step needs."""
+
+    def __init__(self, args, words):
+        self.args, self.latents = args, Latents(args)
+        self.scale = model.SPREAD / self.latents.spread()
+        reader = tokenizer.Tokenizer(words)
+        self.ids = torch.tensor([reader.ids(fact["caption"]) for fact in self.latents.scenes.facts])
+        self.rng = np.random.default_rng()
+
+    def draw(self, large):
+        """Scaled latents of doodles and of pictures, and token ids."""
+        kind = "large" if large else "small" if self.rng.uniform() < 0.65 else "crop"
+        count = max(2, self.args.batch // 3) if large else self.args.batch
+        source = "small" if kind == "small" else "large"
+        index = self.rng.integers(self.latents.counts[source], size=count)
+        z = self.latents.get(source, index) * self.scale
+        if kind == "crop":
+            y, x = self.rng.integers(0, 17, 2)
+            z = z[..., y:y + 16, x:x + 16]
+        return z[:, 0], z[:, 1], self.ids[index].to(self.args.device)
+
+
+def steps(rng, count):
+    """Start and later timestep of each sample, all on the schedule's ladder."""
+    first = np.where(rng.uniform(size=count) < 0.7, rng.integers(28, 43, count), rng.integers(1, 51, count))
+    later = np.maximum(1, (first * rng.uniform(0.1, 0.8, count)).astype(int))
+    return torch.from_numpy(first * 20 - 1), torch.from_numpy(later * 20 - 1)
+
+
+def work(worker, args, student, batches, average):
+    """One worker's steps. Several workers change the same weights without waiting for each other; the first one keeps the books."""
+    torch.manual_seed(time.time_ns() + worker)
+    batches.rng = np.random.default_rng()
+    weights = list(student.parameters())
+    best = torch.optim.AdamW(weights, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    run = Run(args, "lcm", {"student": student, "average": average, "best": best} if worker == 0 else {}, silent=worker > 0)
+    alphas = model.alphas_cumprod().to(args.device)
+
+    def noised(z, t):
+        a = alphas[t].view(-1, 1, 1, 1)
+        return a.sqrt() * z + (1 - a).sqrt() * torch.randn_like(z)
+    going = True
+    while going:
+        part = run.part()
+        doodle, picture, ids = batches.draw(part > 0.6 and batches.rng.uniform() < args.large)
+        count = len(doodle)
+        first, later = (t.to(args.device) for t in steps(batches.rng, count))
+        guidance = torch.where(torch.rand(count) < 0.5, 8.0, torch.rand(count) * 15 + 1)
+        pull = (way(first) * reach(guidance).to(args.device)).view(-1, 1, 1, 1)
+        want = doodle + pull * (picture - doodle)
+        begun = noised(doodle, first)
+        again = slice(count * 5 // 8, count)     # the rest begins at its own, or a true, first answer
+        answer = want[again]
+        if part > 0.35 and batches.rng.uniform() < 0.6:
+            with torch.no_grad():
+                answer = student(begun[again], first[again], ids[again], guidance[again])
+        x, t = begun.clone(), first.clone()
+        x[again], t[again] = noised(answer, later[again]), later[again]
+        gap = (student(x, t, ids, guidance) - want) / model.SPREAD
+        loss = (gap.square() + 0.0025).sqrt().mean() + 0.5 * gap.diff(dim=-1).abs().mean() + 0.5 * gap.diff(dim=-2).abs().mean()
+        for group in best.param_groups:
+            group["lr"] = run.rate()
+        best.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        best.step()
+        if worker == 0:
+            average.follow(student)
+        fresh = slice(0, count * 5 // 8)
+        error = gap.detach()[fresh].abs().mean() / ((want - doodle)[fresh].abs().mean() / model.SPREAD)
+        going = run.after(loss=loss, relative=error)
+
+
+def train(args):
+    torch.manual_seed(2)
+    words = pathlib.Path(args.checkpoints) / "tokenizer"
+    student = Student(tokenizer.write(words)).to(args.device).to(memory_format=torch.channels_last)
+    average, batches = Average(student).to(args.device), Batches(args, words)
+    (pathlib.Path(args.checkpoints) / "scale.txt").write_text(repr(batches.scale))
+    if args.workers == 1:
+        return work(0, args, student, batches, average)
+    student.share_memory()
+    workers = [torch.multiprocessing.get_context("fork").Process(target=work, args=(i, args, student, batches, average)) for i in range(args.workers)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
