@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod io;
 mod listener;
+mod quick;
 mod refusal;
 mod request;
 mod server;

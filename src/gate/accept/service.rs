@@ -47,6 +47,17 @@ where
     type Future = Call<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.enter(request.map(Body::from))
+    }
+}
+
+impl<S> EdgeService<S> {
+    /// Begins to answer a request.
+    pub(super) fn enter<B>(&self, request: Request<Body>) -> Call<S, S::Future>
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+        B: HttpBody<Data = Bytes>,
+    {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         self.shared.seen.fetch_add(1, Ordering::AcqRel);
         let flight = Flight(Arc::clone(&self.shared));
@@ -61,7 +72,7 @@ where
         request::mark_secrets(&mut parts.headers);
         parts.extensions.insert(PeerAddr(self.peer));
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
-        let request = Request::from_parts(parts, Body::from(body));
+        let request = Request::from_parts(parts, body);
         let mark = self.stalls.as_ref().map(|stalls| stalls.mark());
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let service = spare.unwrap_or_else(|| Box::new(self.service.clone()));
