@@ -138,7 +138,7 @@ where
 fn upstream_note(target: &TargetUrl) -> CallNote {
     let call = target.call();
     CallNote {
-        endpoint: call.endpoint.as_ref().map(ToString::to_string),
+        endpoint: call.endpoint.as_ref().map(|endpoint| endpoint.as_str().to_owned()),
         kind: call.kind.as_str(),
         route: "upstream",
         waited: Duration::ZERO,

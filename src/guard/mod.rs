@@ -19,7 +19,7 @@ pub use limit::{
     RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SocketLimits, SpentUsage, Subject, Tier, Usage,
     Verdict, Why, real_cost, subject_of,
 };
-pub use origins::{OriginFault, OriginSettings, Origins, OriginsLayer, PageOrigin};
+pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;
 pub use token::{
     Grant, MintFault, Minted, TokenAlgorithm, TokenFault, TokenHolder, TokenKeyError, TokenKeyFault, TokenKeySource,

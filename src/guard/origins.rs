@@ -1,15 +1,16 @@
 //! Which pages may call: CORS, and a refusal of foreign pages where a call changes something.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::{Either, Ready, ready};
 use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE,
+    ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, UPGRADE, VARY,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
+use pin_project_lite::pin_project;
 use serde::{Deserialize, Serialize};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 use tower_layer::Layer;
@@ -19,6 +20,8 @@ use super::limit::{OLDER, RATE_LIMIT, RATE_LIMIT_POLICY};
 use crate::wire::{Body, Problem, REQUEST_ID};
 
 const ANY: &str = "*";
+/// What an answer depends on. The CORS layer says the same.
+const VARIES: HeaderValue = HeaderValue::from_static("origin, access-control-request-headers");
 
 /// Which pages may call the gate from a browser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,25 +200,67 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Either<<Cors<S> as Service<Request<B>>>::Future, Ready<Result<Response<Body>, Infallible>>>;
+    type Future = OriginsFuture<S::Future, <Cors<S> as Service<Request<B>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let is_preflight = request.method() == Method::OPTIONS;
+        if !is_preflight && !self.rules.any && !request.headers().contains_key(ORIGIN) {
+            // No page's script: nobody reads more of CORS than what caches need.
+            return OriginsFuture::Program { inner: self.inner.get_mut().call(request) };
+        }
         let is_foreign = is_from_foreign_page(&request, &self.rules);
         if is_foreign && changes_something(&request) {
             let problem = Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not call here");
-            return Either::Right(ready(Ok(problem.into())));
+            return OriginsFuture::Refused { problem: Some(problem) };
         }
-        if request.method() == Method::OPTIONS {
+        if is_preflight {
             keep_known(request.headers_mut());
         }
         if let Some(origin) = page_origin(&request).filter(|_| !is_foreign) {
             request.extensions_mut().insert(origin);
         }
-        Either::Left(self.inner.call(request))
+        OriginsFuture::Page { inner: Box::pin(self.inner.call(request)) }
+    }
+}
+
+pin_project! {
+    /// The answer, with what CORS adds to it.
+    #[project = Projected]
+    #[expect(missing_docs, reason = "the fields of an opaque future")]
+    pub enum OriginsFuture<F, C> {
+        /// A foreign page that wanted to change something.
+        Refused { problem: Option<Problem> },
+        /// A caller that is no page.
+        Program { #[pin] inner: F },
+        /// A page that may call, or a preflight. Boxed, so that others do not carry its weight.
+        Page { inner: Pin<Box<C>> },
+    }
+}
+
+impl<F, C> Future for OriginsFuture<F, C>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+    C: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            Projected::Refused { problem } => {
+                let problem = problem.take().expect("a future is not polled after it is done");
+                Poll::Ready(Ok(problem.into()))
+            }
+            Projected::Program { inner } => {
+                let mut answer = ready!(inner.poll(cx))?;
+                answer.headers_mut().append(VARY, VARIES);
+                Poll::Ready(Ok(answer))
+            }
+            Projected::Page { inner } => inner.as_mut().poll(cx),
+        }
     }
 }
 

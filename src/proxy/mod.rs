@@ -4,6 +4,7 @@
 //! operator's policy, strips whatever fal must not see, and hands on a request that carries a
 //! [`TargetUrl`](crate::wire::TargetUrl).
 
+mod admitted;
 mod field_rule;
 mod forward;
 mod limit;

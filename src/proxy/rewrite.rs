@@ -81,7 +81,8 @@ pub enum Sends {
 pub fn rewrite_request(from: &HeaderMap, sends: Sends) -> HeaderMap {
     let mut to = HeaderMap::with_capacity(12);
     for (name, value) in from {
-        let passes = *name == header::ACCEPT || *name == header::USER_AGENT || FAL_REQUEST.contains(&name.as_str());
+        let is_fals = || name.as_str().starts_with("x-") && FAL_REQUEST.contains(&name.as_str());
+        let passes = *name == header::ACCEPT || *name == header::USER_AGENT || is_fals();
         if passes && !to.contains_key(name) && !listed_in_connection(from, name) {
             to.insert(name.clone(), value.clone());
         }

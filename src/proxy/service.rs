@@ -9,6 +9,7 @@ use http_body::Body as _;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::admitted::AdmittedTargets;
 use super::forward::{Check, ProxyFuture};
 use super::limit::LimitedBody;
 use super::rewrite::{Sends, rewrite_request};
@@ -50,6 +51,7 @@ pub struct FalProxyLayer(Arc<Rules>);
 pub(super) struct Rules {
     pub(super) settings: ProxySettings,
     pub(super) allowed: AllowedTargets,
+    admitted: AdmittedTargets,
     pub(super) policies: Policies,
     pub(super) memory: MemoryBudget,
 }
@@ -59,7 +61,13 @@ impl FalProxyLayer {
     #[must_use]
     pub fn new(settings: ProxySettings, allowed: AllowedTargets) -> Self {
         let policies = Policies::new(settings.policy.clone());
-        Self(Arc::new(Rules { settings, allowed, policies, memory: MemoryBudget::new(CHECKED_BODIES_BYTES) }))
+        Self(Arc::new(Rules {
+            settings,
+            allowed,
+            admitted: AdmittedTargets::default(),
+            policies,
+            memory: MemoryBudget::new(CHECKED_BODIES_BYTES),
+        }))
     }
 
     /// Holds bodies that are checked within `memory`, shared with others that hold bodies. A call that finds no room is
@@ -141,10 +149,11 @@ impl Rules {
         };
         let target = match request.extensions().get::<TargetUrl>() {
             Some(admitted) => admitted.clone(),
-            None => self
-                .allowed
-                .admit(request.headers().get(TARGET_URL), request.method())
-                .map_err(|refusal| refusal.to_problem())?,
+            None => {
+                let header = request.headers().get(TARGET_URL);
+                let admitted = self.admitted.admit(&self.allowed, header, request.method());
+                admitted.map_err(|refusal| refusal.to_problem())?
+            }
         };
         match sends {
             Sends::Nothing => *request.body_mut() = Body::empty(),
@@ -181,9 +190,12 @@ fn says_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).into_iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let Ok(essence) = std::str::from_utf8(essence) else { return false };
-    let essence = essence.to_ascii_lowercase();
-    essence == "application/json" || essence.starts_with("application/") && essence.ends_with("+json")
+    let starts = |with: &[u8]| essence.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let ends = |with: &[u8]| {
+        let end = essence.len().checked_sub(with.len()).map(|at| &essence[at..]);
+        end.is_some_and(|end| end.eq_ignore_ascii_case(with))
+    };
+    essence.eq_ignore_ascii_case(b"application/json") || starts(b"application/") && ends(b"+json")
 }
 
 #[cfg(test)]

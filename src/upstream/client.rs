@@ -18,7 +18,7 @@ use super::Addresses;
 use super::error::{ClientError, UpstreamError};
 use super::line::LineEnd;
 use super::metrics::{Outcome, UpstreamMetrics};
-use super::plain::{Exchange, InUse};
+use super::plain::{Exchange, PlainBody};
 use super::pool::{Pool, explain};
 use super::response_body::{driven, watched};
 use super::sent_body::{Progress, SentBody};
@@ -128,7 +128,7 @@ impl Inner {
             return Err(UpstreamError::Method);
         }
         let target = request.extensions().get::<TargetUrl>().ok_or(UpstreamError::NoTarget)?;
-        let plain = self.pool.plain(self.addresses.of(target.class()));
+        let plain = self.pool.plain(target.class());
         let url = match plain {
             Some(_) => target.path_and_query().clone().into(),
             None => self.addresses.url(target),
@@ -148,7 +148,7 @@ impl Inner {
         Ok((answer, progress))
     }
 
-    fn receive(&self, answer: Response<Incoming>, from: Option<InUse>) -> Result<Response<Body>, UpstreamError> {
+    fn receive(&self, answer: Response<Coming>) -> Result<Response<Body>, UpstreamError> {
         let (mut parts, body) = answer.into_parts();
         // Where such an answer ends is read differently by different readers.
         let doubtful =
@@ -170,9 +170,9 @@ impl Inner {
         });
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        let body = match from {
-            Some(from) => driven(body, from, self.idle),
-            None => watched(body, self.idle),
+        let body = match body {
+            Coming::Plain(body) => driven(body, self.idle),
+            Coming::Secure(body) => watched(body, self.idle),
         };
         Ok(Response::from_parts(parts, body))
     }
@@ -243,13 +243,23 @@ pin_project! {
     }
 }
 
-type Received = Result<(Response<Incoming>, Option<InUse>), UpstreamError>;
+/// Where the body of an answer comes from.
+enum Coming {
+    Secure(Incoming),
+    Plain(PlainBody),
+}
+
+type Received = Result<Response<Coming>, UpstreamError>;
 
 impl Answer {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Received> {
         match self.project() {
-            Answering::Secure { answer, .. } => answer.poll(cx).map_ok(|answer| (answer, None)).map_err(explain),
-            Answering::Plain { exchange } => exchange.poll(cx).map_ok(|(answer, from)| (answer, Some(from))),
+            Answering::Secure { answer, .. } => {
+                answer.poll(cx).map_ok(|answer| answer.map(Coming::Secure)).map_err(explain)
+            }
+            Answering::Plain { exchange } => {
+                exchange.poll(cx).map_ok(|(answer, body)| answer.map(|()| Coming::Plain(body)))
+            }
         }
     }
 
@@ -282,7 +292,7 @@ impl Future for ClientFuture {
         if let Poll::Ready(received) = answer.as_mut().poll(cx) {
             let caller = || progress.as_ref().and_then(|progress| progress.fault());
             let received = match received {
-                Ok((answer, from)) => this.inner.receive(answer, from),
+                Ok(answer) => this.inner.receive(answer),
                 Err(error) => Err(caller().unwrap_or(error)),
             };
             return Poll::Ready(Ok(received.unwrap_or_else(|error| this.inner.fail(&error))));

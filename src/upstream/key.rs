@@ -6,8 +6,15 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::wire::TargetUrl;
 
 /// A fal key, `id:secret` as one text. It cannot be printed, compared or serialised.
+///
+/// It is kept as the value that goes onto requests, so that a request costs no copy of it. Like the copies that every
+/// request on its way holds, that one is not wiped from memory when it goes; the process forbids core dumps instead.
 #[derive(Debug, Clone)]
-pub struct FalKey(SecretString);
+pub struct FalKey {
+    text: SecretString,
+    /// `Key id:secret`, marked sensitive: it shows in no debug text.
+    value: HeaderValue,
+}
 
 /// Why a text is no key. It never holds the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,12 +48,14 @@ impl FalKey {
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(KeyFault::Character);
         }
-        Ok(Self(SecretString::from(key)))
+        let mut value = HeaderValue::try_from(format!("Key {key}")).expect("a key holds only visible ASCII characters");
+        value.set_sensitive(true);
+        Ok(Self { text: SecretString::from(key), value })
     }
 
     /// Whether both are the same key. Only for lists of one's own keys: it takes time that depends on them.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
+        self.text.expose_secret() == other.text.expose_secret()
     }
 }
 
@@ -55,10 +64,7 @@ impl FalKey {
 /// It is the only place where a key leaves its type. The header is marked sensitive: it is not printed, and not indexed by
 /// HTTP/2's header compression.
 pub fn attach_key(_to: &TargetUrl, key: &FalKey, headers: &mut HeaderMap) {
-    let mut value = HeaderValue::try_from(format!("Key {}", key.0.expose_secret()))
-        .expect("a key holds only visible ASCII characters");
-    value.set_sensitive(true);
-    headers.insert(AUTHORIZATION, value);
+    headers.insert(AUTHORIZATION, key.value.clone());
 }
 
 #[cfg(test)]

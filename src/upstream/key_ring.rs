@@ -165,8 +165,11 @@ impl KeyRing {
 
     /// The key to use next, not one of those `tried`.
     pub(super) fn pick(&self, tried: &[Arc<Slot>]) -> Option<Arc<Slot>> {
-        let now = self.now_ms();
         let slots = self.0.slots.load();
+        if let ([only], []) = (slots.as_slice(), tried) {
+            return Some(Arc::clone(only));
+        }
+        let now = self.now_ms();
         let fresh = slots.iter().filter(|slot| !tried.iter().any(|other| Arc::ptr_eq(slot, other)));
         // The first of the smallest: with none resting that is the first of all.
         fresh.min_by_key(|slot| slot.rests_until_ms.load(Ordering::Relaxed).saturating_sub(now)).cloned()

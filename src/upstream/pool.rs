@@ -19,6 +19,7 @@ use super::metrics::UpstreamMetrics;
 use super::plain::PlainPool;
 use super::sent_body::SentBody;
 use super::settings::UpstreamSettings;
+use crate::wire::HostClass;
 
 /// Largest head that is read, and most bytes of a body that wait here for a slow reader on HTTP/1.1.
 pub(super) const HTTP1_BUFFER_BYTES: usize = 32 * 1024;
@@ -34,19 +35,31 @@ const HEADER_LIST_BYTES: u32 = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Pool {
     secure: Client<Dialer, SentBody>,
-    plain: Arc<[PlainPool]>,
+    plain: PlainPools,
+}
+
+/// The pool of each host class whose address is without TLS. Classes with one address share one.
+#[derive(Clone)]
+struct PlainPools {
+    run: Option<PlainPool>,
+    queue: Option<PlainPool>,
+    rest: Option<PlainPool>,
 }
 
 impl Pool {
     pub(super) fn new(settings: &UpstreamSettings, metrics: UpstreamMetrics) -> Result<Self, ClientError> {
         let limit = Duration::from_millis(settings.connect_timeout_ms.get());
-        let mut plain: Vec<PlainPool> = Vec::new();
         let named = &settings.addresses;
-        for address in [&named.run, &named.queue, &named.rest] {
-            if address.is_plain() && !plain.iter().any(|pool| pool.address() == address) {
-                plain.push(PlainPool::new(address, tcp(), settings, metrics.clone()));
-            }
-        }
+        let mut made: Vec<PlainPool> = Vec::new();
+        let mut pool_of = |address: &Address| {
+            let known = made.iter().find(|pool| pool.address() == address).cloned();
+            known.or_else(|| {
+                let new = address.is_plain().then(|| PlainPool::new(address, tcp(), settings, metrics.clone()))?;
+                made.push(new.clone());
+                Some(new)
+            })
+        };
+        let plain = PlainPools { run: pool_of(&named.run), queue: pool_of(&named.queue), rest: pool_of(&named.rest) };
         let dialer = Dialer::new(tls(settings.ca_file.as_deref())?, limit, metrics);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -63,12 +76,16 @@ impl Pool {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .build(dialer);
-        Ok(Self { secure: client, plain: plain.into() })
+        Ok(Self { secure: client, plain })
     }
 
-    /// The pool of an address without TLS.
-    pub(super) fn plain(&self, address: &Address) -> Option<&PlainPool> {
-        self.plain.iter().find(|pool| pool.address() == address)
+    /// The pool of a class whose address is without TLS.
+    pub(super) const fn plain(&self, class: HostClass) -> Option<&PlainPool> {
+        match class {
+            HostClass::Run => self.plain.run.as_ref(),
+            HostClass::Queue => self.plain.queue.as_ref(),
+            HostClass::Rest => self.plain.rest.as_ref(),
+        }
     }
 
     /// Sends a request with an absolute URI, over TLS. Dropping the future cancels it.

@@ -1,7 +1,7 @@
 //! An answer's body on its way back, under an idle deadline.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::plain::InUse;
+use super::plain::PlainBody;
 use crate::wire::{Body, BodyError};
 
 /// The other side paused for too long within a body.
@@ -59,21 +59,20 @@ impl HttpBody for AnswerBody {
     }
 }
 
-/// An answer's body that moves its own connection.
+/// An answer's body that brings its bytes itself, from a connection without TLS.
 struct DrivenBody {
-    inner: Incoming,
-    from: InUse,
+    inner: PlainBody,
     idle: Duration,
     since: Option<Instant>,
 }
 
-/// Puts an answer's body under the idle deadline, and lets it bring its bytes itself. An answer that is all there already
-/// costs nothing more, and its connection is free for another call.
-pub(super) fn driven(inner: Incoming, mut from: InUse, idle: Duration) -> Body {
-    if from.settle() {
-        return Body::from(inner);
+/// Puts an answer's body under the idle deadline. An answer that is all there already costs nothing more, and its
+/// connection is free for another call.
+pub(super) fn driven(inner: PlainBody, idle: Duration) -> Body {
+    match inner {
+        PlainBody::Whole(rest) => Body::from(rest),
+        coming => Body::new(DrivenBody { inner: coming, idle, since: None }),
     }
-    Body::new(DrivenBody { inner, from, idle, since: None })
 }
 
 impl HttpBody for DrivenBody {
@@ -82,28 +81,20 @@ impl HttpBody for DrivenBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        // Only driving brings frames, so nobody need be woken for one.
-        let mut quiet = Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut this.inner).poll_frame(&mut quiet);
-        if polled.is_pending() {
-            this.from.drive(cx);
-            polled = Pin::new(&mut this.inner).poll_frame(&mut quiet);
-        }
-        if let Poll::Ready(frame) = polled {
+        if let Poll::Ready(data) = this.inner.poll_data(cx) {
             this.since = None;
-            this.from.settle();
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(data.map(|data| data.map(Frame::data).map_err(Into::into)));
         }
         let at = *this.since.get_or_insert_with(Instant::now) + this.idle;
-        std::task::ready!(this.from.poll_due(cx, at));
+        std::task::ready!(this.inner.poll_due(cx, at));
         Poll::Ready(Some(Err(Box::new(Paused(this.idle)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.left() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

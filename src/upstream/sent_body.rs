@@ -64,8 +64,8 @@ struct Watched {
 
 impl SentBody {
     pub(super) fn new(inner: Body, idle: Duration) -> (Self, Option<Arc<Progress>>) {
-        if inner.is_end_stream() {
-            return (Self { inner: Body::empty(), watched: None }, None);
+        if inner.is_in_memory() || inner.is_end_stream() {
+            return (Self { inner, watched: None }, None);
         }
         let progress = Arc::new(Progress::new());
         let watched = Watched { progress: Arc::clone(&progress), idle, pause: None };

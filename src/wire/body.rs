@@ -42,6 +42,12 @@ impl Body {
     {
         Self(Repr::Boxed(body.map_err(Into::into).boxed_unsync()))
     }
+
+    /// Whether all of it is here: nobody ever waits for such a body.
+    #[must_use]
+    pub const fn is_in_memory(&self) -> bool {
+        matches!(self.0, Repr::Memory(_))
+    }
 }
 
 impl Default for Body {

@@ -1,5 +1,7 @@
 //! Which URLs may be called with the fal key. Admission is the only way to a [`TargetUrl`].
 
+use std::sync::Arc;
+
 use http::Method;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
@@ -38,8 +40,13 @@ pub struct TargetSettings {
 /// The admitted address of a call: host class, path and query in one normal form, and what it asks for.
 ///
 /// The dialled host never comes from the caller: it is the table entry of [`TargetUrl::class`].
+///
+/// Clones share it.
 #[derive(Debug, Clone)]
-pub struct TargetUrl {
+pub struct TargetUrl(Arc<Admitted>);
+
+#[derive(Debug)]
+struct Admitted {
     class: HostClass,
     path_and_query: PathAndQuery,
     call: FalCall,
@@ -70,26 +77,26 @@ pub enum TokenIssuer {
 impl TargetUrl {
     /// Which of fal's hosts is meant.
     #[must_use]
-    pub const fn class(&self) -> HostClass {
-        self.class
+    pub fn class(&self) -> HostClass {
+        self.0.class
     }
 
     /// Path and query, normalised: what was compared is what is sent.
     #[must_use]
-    pub const fn path_and_query(&self) -> &PathAndQuery {
-        &self.path_and_query
+    pub fn path_and_query(&self) -> &PathAndQuery {
+        &self.0.path_and_query
     }
 
     /// What is asked, and of which app.
     #[must_use]
-    pub const fn call(&self) -> &FalCall {
-        &self.call
+    pub fn call(&self) -> &FalCall {
+        &self.0.call
     }
 
     /// How far the call may go.
     #[must_use]
-    pub const fn reach(&self) -> Reach {
-        self.reach
+    pub fn reach(&self) -> Reach {
+        self.0.reach
     }
 }
 
@@ -197,7 +204,7 @@ impl AllowedTargets {
             })?;
         let reach = self.allow(&call, query)?;
         let path_and_query = write_path(&call, &segments, path.ends_with('/'), query)?;
-        Ok(TargetUrl { class, path_and_query, call, reach })
+        Ok(TargetUrl(Arc::new(Admitted { class, path_and_query, call, reach })))
     }
 
     fn allow(&self, call: &FalCall, query: Option<&str>) -> Result<Reach, TargetRefusal> {

@@ -208,6 +208,8 @@ fn check_finds_a_model_that_lacks_a_part_and_a_library_that_is_none() {
     let (code, complained) = check(folder.path(), ENGINE, &[("ORT_DYLIB_PATH", "no/such/library.so")]);
     assert_eq!(code, Some(69), "{complained}");
     assert!(complained.contains("no/such/library.so"), "{complained}");
+}
+
 #[test]
 fn token_mint_prints_a_token_of_the_gates_own_keys_and_rotate_changes_them() {
     use std::time::SystemTime;

@@ -31,6 +31,8 @@ mod edge_nginx;
 #[cfg(test)]
 mod edge_probe;
 #[cfg(test)]
+mod edge_quick;
+#[cfg(test)]
 mod embed_examples;
 #[cfg(test)]
 mod engine_admission;

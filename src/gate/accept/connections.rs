@@ -183,6 +183,11 @@ pub(super) struct StageWatch {
 }
 
 impl StageWatch {
+    /// The stage now; nobody is woken for it.
+    pub(super) fn stage(&self) -> Stage {
+        self.connections.stage()
+    }
+
     /// The stage now; the task is woken when it changes.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Stage {
         let stage = self.connections.stage();

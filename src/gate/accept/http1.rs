@@ -1,4 +1,5 @@
-//! One HTTP/1 connection: parked without hyper's buffers while it is quiet, served by hyper while it is not.
+//! One HTTP/1 connection: parked without buffers while it is quiet; while it is not, plain requests are answered at once, and
+//! hyper serves the others.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tower_service::Service;
 
 use super::connections::Stage;
 use super::io::{GuardedIo, Http2, Waiting};
+use super::quick::{self, Left};
 use super::service::EdgeService;
 use super::settings::{LimitSettings, ms};
 use crate::upstream::Alarm;
@@ -64,8 +66,14 @@ where
     let old_at = settings.age().map(|age| Instant::now() + age);
     loop {
         // Boxed, so that a parked connection does not keep the room for what it does when it is busy.
-        let Some(quiet) = Box::pin(busy(io, &service, &builder, settings, old_at)).await else { return };
-        io = quiet;
+        match Box::pin(quick::serve(&mut io, &service, settings, old_at)).await {
+            Left::Ended => return,
+            Left::Quiet => {}
+            Left::Other => {
+                let Some(quiet) = Box::pin(busy(io, &service, &builder, settings, old_at)).await else { return };
+                io = quiet;
+            }
+        }
         io.give_back_buffers();
         io.idle_until = Some(Instant::now() + ms(settings.idle_ms).saturating_sub(ms(settings.park_ms)));
         if let (Some(idle), Some(old)) = (io.idle_until, old_at) {

@@ -12,6 +12,7 @@ mod http2;
 mod io;
 mod listener;
 mod paced;
+mod quick;
 mod refusal;
 mod request;
 mod server;

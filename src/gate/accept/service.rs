@@ -51,6 +51,17 @@ where
     type Future = Call<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.enter(request.map(Body::from))
+    }
+}
+
+impl<S> EdgeService<S> {
+    /// Begins to answer a request.
+    pub(super) fn enter<B>(&self, request: Request<Body>) -> Call<S, S::Future>
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+        B: HttpBody<Data = Bytes>,
+    {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         self.shared.seen.fetch_add(1, Ordering::AcqRel);
         let flight = Flight(Arc::clone(&self.shared));
@@ -67,7 +78,7 @@ where
         let upgrade = !is_http2 && parts.headers.contains_key(http::header::UPGRADE);
         let body = match self.pace {
             Some(rule) if !body.is_end_stream() => Body::new(PacedBody::new(body, rule)),
-            _ => Body::from(body),
+            _ => body,
         };
         let request = Request::from_parts(parts, body);
         let mark = self.stalls.as_ref().map(|stalls| stalls.mark());

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::gate::accept::connections::{Pass, Stage, StageWatch};
 use crate::gate::accept::deadline::{Pace, PaceRule};
-use crate::gate::accept::framing::{Fault, Framer, Phase, Taken};
+use crate::gate::accept::framing::{BodyKind, Fault, Framer, Head, Phase, Taken};
 use crate::gate::accept::refusal::stand_in;
 use crate::gate::accept::settings::{LimitSettings, ms};
 use crate::upstream::Alarm;
@@ -22,7 +22,7 @@ use crate::upstream::Alarm;
 pub(super) use read::{Http2, Waiting};
 
 /// Bytes read at a time while nobody has lent a buffer.
-const PIECE: usize = 4 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// What the connection and the services on it tell each other.
 #[derive(Debug, Default)]
@@ -56,6 +56,8 @@ pub(super) struct GuardedIo<T> {
     at: usize,
     /// How many of them may be handed on.
     granted: usize,
+    /// The head that they start with, where they do.
+    head: Option<Head>,
     /// They were looked at and need more to make sense.
     stuck: bool,
     ended: bool,
@@ -84,6 +86,7 @@ impl<T> GuardedIo<T> {
             ahead: Vec::new(),
             at: 0,
             granted: 0,
+            head: None,
             stuck: false,
             ended: false,
             broken: false,
@@ -115,7 +118,27 @@ impl<T> GuardedIo<T> {
         if !bytes.is_empty() {
             self.ahead.splice(self.at..self.at, bytes.iter().copied());
             self.granted += bytes.len();
+            self.head = None;
         }
+    }
+
+    /// A message that is wholly there and starts with its head, and the length of that head. None that is to be followed
+    /// by another protocol, or comes in chunks.
+    pub(super) fn whole_message(&self) -> Option<(&[u8], usize)> {
+        let head = self.head.filter(|head| !head.upgrade && !self.ended)?;
+        let body = match head.body {
+            BodyKind::None => 0,
+            BodyKind::Length(bytes) => usize::try_from(bytes).ok()?,
+            BodyKind::Chunked => return None,
+        };
+        let is_whole = head.len.checked_add(body) == Some(self.granted) && self.framer.phase() == Phase::Head;
+        is_whole.then(|| (&self.ahead[self.at..self.at + self.granted], head.len))
+    }
+
+    /// Forgets the whole message.
+    pub(super) fn message_taken(&mut self) {
+        self.head = None;
+        self.drop_ahead(self.granted);
     }
 
     /// Lets the buffer go while nothing is in it.
@@ -146,6 +169,7 @@ impl<T> GuardedIo<T> {
     fn refuse(&mut self, fault: Fault) {
         match fault {
             Fault::Head(fault) => {
+                self.head = None;
                 self.ahead.clear();
                 self.ahead.extend_from_slice(stand_in(fault).as_bytes());
                 self.at = 0;
@@ -177,6 +201,7 @@ impl<T> GuardedIo<T> {
             Ok(taken) => {
                 self.note(taken);
                 self.granted = taken.bytes;
+                self.head = taken.head;
                 self.stuck = taken.bytes == 0;
             }
             Err(fault) => self.refuse(fault),
@@ -186,12 +211,18 @@ impl<T> GuardedIo<T> {
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
         let bytes = self.granted.min(buf.remaining());
         buf.put_slice(&self.ahead[self.at..self.at + bytes]);
+        self.head = None;
+        self.drop_ahead(bytes);
+    }
+
+    /// Lets go of bytes that were handed on.
+    fn drop_ahead(&mut self, bytes: usize) {
         self.at += bytes;
         self.granted -= bytes;
         if self.at == self.ahead.len() {
             self.at = 0;
             // Whoever reads a tunnel reads into a buffer of its own from now on.
-            if self.ahead.capacity() > 4 * PIECE || self.framer.phase() == Phase::Tunnel {
+            if self.ahead.capacity() > PIECE || self.framer.phase() == Phase::Tunnel {
                 self.ahead = Vec::new();
             } else {
                 self.ahead.clear();

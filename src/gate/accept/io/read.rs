@@ -67,6 +67,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> GuardedIo<T> {
         }
     }
 
+    /// Ready when the client has gone, while it is answered. What it sends meanwhile is kept, one piece of it.
+    pub(in crate::gate::accept) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ahead().is_empty() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_piece(cx)) {
+            Ok(true) => Poll::Pending,
+            Ok(false) | Err(_) => Poll::Ready(()),
+        }
+    }
+
     fn refuse_slow(&mut self) {
         self.framer.break_off(HeadFault::Slow);
         self.refuse(Fault::Head(HeadFault::Slow));
