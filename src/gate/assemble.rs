@@ -11,6 +11,7 @@ use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::accept::Connections;
+use super::frame_limits::FrameLimits;
 use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
@@ -136,7 +137,8 @@ pub fn assemble(
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
     let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
-    let host = host(config, outside, drained, registry)?;
+    let limits = limits(config, registry)?;
+    let host = host(config, outside, (drained, limits.as_ref()), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -167,7 +169,11 @@ pub fn assemble(
         None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
     let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
-    let limited = limits(config, registry)?.layer(steer);
+    let limited = match limits {
+        Some(limits) => LimitLayer::new(limits, Prices::new(&config.limits)),
+        None => LimitLayer::off(),
+    };
+    let limited = limited.layer(steer);
     let sockets = limited.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(limited);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
@@ -207,13 +213,13 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
 }
 
 /// The limits, where the settings have any.
-fn limits(config: &Config, registry: &mut Registry) -> Result<LimitLayer, LimitError> {
+fn limits(config: &Config, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
     if config.limits.is_empty() {
-        return Ok(LimitLayer::off());
+        return Ok(None);
     }
     let limits = Limits::open(&config.limits)?;
     limits.register(registry);
-    Ok(LimitLayer::new(limits, Prices::new(&config.limits)))
+    Ok(Some(limits))
 }
 
 /// The access keys of the direct door; `None` where the settings name none.
@@ -312,7 +318,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    drain: watch::Receiver<bool>,
+    (drain, limits): (watch::Receiver<bool>, Option<&Limits>),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -324,6 +330,10 @@ fn host(
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
         .with_drain(drain);
+    if let Some(limits) = limits {
+        let limits = limits.clone();
+        host = host.with_frame_budget(Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
+    }
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

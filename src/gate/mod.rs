@@ -5,6 +5,7 @@ mod admin;
 mod assemble;
 mod cautions;
 mod direct;
+mod frame_limits;
 mod health;
 pub mod layers;
 mod optional;

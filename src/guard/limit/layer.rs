@@ -19,11 +19,10 @@ use super::price::Prices;
 use super::receipt::Receipt;
 use super::refusal::Refusal;
 use super::settings::Lasting;
-use super::socket::SocketLimits;
 use super::subject::Subject;
 use crate::guard::{Caller, ClientAddr};
 use crate::telemetry::WorkNote;
-use crate::wire::{Body, BodyError, CallKind, TargetUrl, ToProblem as _};
+use crate::wire::{Body, BodyError, CallKind, SocketPass, TargetUrl, ToProblem as _};
 
 /// The tier of a caller. Whoever says who calls puts it into the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,8 +32,8 @@ pub struct Tier(pub Arc<str>);
 ///
 /// Needs [`TargetUrl`] and [`ClientAddr`], reads [`Caller`] and [`Tier`]; adds the rate-limit headers. A refusal is answered
 /// 429 with `retry-after`, or 403 for what is never allowed. What an answer did not cost is given back: the work of a
-/// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. A request that opens a socket gets
-/// [`SocketLimits`] for whoever serves it.
+/// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
+/// held by its [`SocketPass`].
 ///
 /// ```
 /// use falgate::guard::{LimitLayer, LimitSettings, Limits, Prices};
@@ -133,8 +132,8 @@ impl Charging {
         if !is_socket {
             return Ok(Some(receipt));
         }
-        let socket = SocketLimits::new(self.limits.clone(), Arc::clone(&self.prices), subject, receipt);
-        request.extensions_mut().insert(socket);
+        let outer = request.extensions().get::<SocketPass>().cloned();
+        request.extensions_mut().insert(SocketPass::new((outer, receipt)));
         Ok(None)
     }
 }

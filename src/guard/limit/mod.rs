@@ -15,7 +15,6 @@ mod price;
 mod receipt;
 mod refusal;
 mod settings;
-mod socket;
 mod subject;
 mod table;
 mod usage;
@@ -34,6 +33,5 @@ pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
-pub use socket::{FrameReceipt, SocketLimits};
 pub use subject::{ANONYMOUS_TIER, Subject};
 pub use usage::{LimitUsage, SpentUsage, Usage};

@@ -37,11 +37,13 @@ impl Prices {
         cost.with_cells(Dimension::Bytes, body_bytes)
     }
 
-    /// What a message over a socket is expected to cost. It is no request: those are counted when the socket opens.
+    /// What an input over a socket is expected to cost, of which `pictures` are wished. It is no request: those are counted
+    /// when the socket opens.
     #[must_use]
-    pub fn frame(&self, endpoint: Option<&EndpointId>, bytes: u64) -> Cost {
-        let frame = Cost::ZERO.with_cells(Dimension::Frames, 1).with_cells(Dimension::Bytes, bytes);
-        self.picture(endpoint, frame)
+    pub fn frame(&self, endpoint: Option<&EndpointId>, pictures: u32) -> Cost {
+        let one = self.picture(endpoint, Cost::ZERO.with_cells(Dimension::Frames, 1));
+        let work = [Dimension::Pictures, Dimension::GpuMs, Dimension::Cents];
+        work.into_iter().fold(one, |cost, of| cost.with_cells(of, one.cells(of).saturating_mul(u64::from(pictures))))
     }
 
     fn picture(&self, endpoint: Option<&EndpointId>, cost: Cost) -> Cost {
@@ -82,8 +84,8 @@ mod tests {
         let run = Prices::new(&settings).call(&call(CallKind::Run), 77);
         let cells = [Dimension::Pictures, Dimension::Cents, Dimension::GpuMs, Dimension::Bytes].map(|of| run.cells(of));
         assert_eq!(cells, [4, 250, 900, 77]);
-        let frame = Prices::new(&settings).frame(EndpointId::parse("fal-ai/lcm").as_ref(), 10);
+        let frame = Prices::new(&settings).frame(EndpointId::parse("fal-ai/lcm").as_ref(), 2);
         let cells = [Dimension::Frames, Dimension::Requests, Dimension::Cents].map(|of| frame.cells(of));
-        assert_eq!(cells, [1, 0, 9000]);
+        assert_eq!(cells, [1, 0, 18_000]);
     }
 }
