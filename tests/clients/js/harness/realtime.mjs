@@ -16,16 +16,17 @@ const WAIT_MS = 60_000;
 // - `tells`: has `onError` for `x-fal-error`, `hushes`: says nothing of `TIMEOUT`;
 // - `closes`: its `close()` closes; `codes`: takes `encodeMessage` and `path`; `provides`: takes `tokenProvider`;
 // - `recovers`: gets another token by itself once one was told to be bad;
-// - `refreshes`: asks for a new token while its socket is open.
+// - `refreshes`: asks for a new token while its socket is open; `dropsTokens`: forgets its token with its socket;
+// - `wedges`: sends nothing any more once it could not connect.
 export const versions = [
-  { name: "@fal-ai/client 1.10.1", from: "fal-client-1-10", closes: true, codes: true, provides: true, refreshes: true },
+  { name: "@fal-ai/client 1.10.1", from: "fal-client-1-10", closes: true, codes: true, provides: true, refreshes: true, dropsTokens: true },
   { name: "@fal-ai/client 1.9.4", from: "fal-client-1-9", closes: true, codes: true, provides: true, refreshes: true },
   { name: "@fal-ai/client 1.8.2", from: "fal-client-1-8-2", closes: true },
   { name: "@fal-ai/client 1.2.3", from: "fal-client-1-2", closes: true },
   { name: "@fal-ai/serverless-client 0.15.0", from: "serverless-client-0-15", old: true, closes: true },
   { name: "@fal-ai/serverless-client 0.10.4", from: "serverless-client-0-10", old: true },
   { name: "@fal-ai/serverless-client 0.7.4", from: "serverless-client-0-7", old: true, legacy: true, dialect: "text", mixes: true, hushes: false },
-  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false },
+  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false, wedges: true },
 ].map((facts) => ({ dialect: "binary", tells: true, hushes: true, recovers: true, mixes: facts.dialect !== "text", ...facts, package: require(facts.from) }));
 
 export const byName = (from) => versions.find((version) => version.from === from);
@@ -45,6 +46,11 @@ export function watchAll() {
     constructor(url) {
       super(url);
       context.getStore()?.opened(this, url);
+      let ended = false;
+      this.addEventListener("close", () => (ended = true));
+      // A browser says that a socket that could not be opened is closed; Node 20 only says that there was an error.
+      this.addEventListener("error", () =>
+        setImmediate(() => ended || this.dispatchEvent(Object.assign(new Event("close"), { code: 1006, reason: "", wasClean: false }))));
     }
   };
   const fetch = globalThis.fetch;

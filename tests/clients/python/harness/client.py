@@ -26,6 +26,7 @@ WRONG_KEY = f"{ID}:wrong"
 
 FalClientHTTPError = fal_client.client.FalClientHTTPError
 FalClientTimeoutError = fal_client.client.FalClientTimeoutError
+RealtimeError = fal_client.client.RealtimeError
 
 
 def sync(key: str = CALLER_KEY) -> fal_client.SyncClient:

@@ -31,6 +31,8 @@ drain = {{ deadline_ms = 2000 }}
 [telemetry]
 level = "debug"
 format = "json"
+[guard.tokens]
+keys = "memory"
 """
 
 # An engine that runs the miniature model for the app's endpoint.
