@@ -15,6 +15,7 @@ use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
 use super::route_table::RouteTable;
+use super::socket_rules::SocketRules;
 use super::sockets::{Entrance, SocketDoor, SocketDoorMetrics};
 use super::stack::{Layers, stack, subject};
 use super::token_route::TokenRoute;
@@ -27,9 +28,11 @@ use crate::guard::{
 use crate::host::HostService;
 use crate::host::realtime::SocketMetrics;
 use crate::playground::Playground;
-use crate::proxy::FalProxyLayer;
+use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
-use crate::upstream::{FalKeyLayer, KeyError, KeyRing, UpstreamClient, UpstreamMetrics};
+use crate::upstream::{
+    FalKeyLayer, KeyError, KeyRing, RelayMetrics, SocketRelayLayer, UpstreamClient, UpstreamMetrics,
+};
 use crate::wire::{AllowedTargets, Body, Problem, PublicOrigin, Reach, TargetSettings};
 
 const PROXY_PATH: &str = "/api/fal/proxy";
@@ -126,7 +129,7 @@ pub fn assemble(
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), registry)?;
+    let upstream = upstream(config, keys.as_ref(), (registry, drained.clone()))?;
     let host = host(config, outside, drained, registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
@@ -221,7 +224,7 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    registry: &mut Registry,
+    (registry, drains): (&mut Registry, watch::Receiver<bool>),
 ) -> Result<
     Optional<
         impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
@@ -239,9 +242,15 @@ fn upstream(
     };
     let metrics = UpstreamMetrics::default();
     metrics.register(registry);
+    let relayed = RelayMetrics::default();
+    relayed.register(registry);
     let client = UpstreamClient::with_metrics(config.upstream.clone(), metrics.clone())?;
     let key = FalKeyLayer::new(keys.clone()).with_replay_bytes(config.upstream.key_replay_bytes).with_metrics(metrics);
-    Ok(Optional::Some(ServiceBuilder::new().layer(key).service(client)))
+    let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
+    let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drains);
+    // The relay mints fal's tokens through the client with the key, so it stands outside of it.
+    Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
 
 fn socket_door<S, D>(

@@ -12,6 +12,7 @@ mod route_table;
 mod routes;
 mod serve;
 mod settings;
+mod socket_rules;
 pub mod sockets;
 mod stack;
 mod steer;

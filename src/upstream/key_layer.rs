@@ -165,7 +165,8 @@ impl FalKeyLayer {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// How long an answer says to stay away.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -19,6 +19,7 @@ mod pool;
 mod response_body;
 mod sent_body;
 mod settings;
+mod socket;
 
 pub use address::{Address, AddressError, Addresses};
 pub(crate) use alarm::Alarm;
@@ -30,3 +31,4 @@ pub use key_ring::KeyRing;
 pub use key_source::{KeyError, KeySource};
 pub use metrics::UpstreamMetrics;
 pub use settings::UpstreamSettings;
+pub use socket::{InputRules, RelayMetrics, SocketAuth, SocketRelay, SocketRelayLayer, SocketSettings};

@@ -92,7 +92,8 @@ pub(super) fn explain(error: Error) -> UpstreamError {
     UpstreamError::Connect(error.into())
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+/// What TLS to fal trusts.
+pub(super) fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Some(path) = ca_file {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, KeySource};
+use super::{Addresses, KeySource, SocketSettings};
 use crate::wire::HostClass;
 
 /// Calls to fal: with which key, to which address, and for how long.
@@ -38,6 +38,8 @@ pub struct UpstreamSettings {
     pub keep_alive_ms: NonZeroU64,
     /// How many unused connections are kept per address.
     pub keep_connections: NonZeroUsize,
+    /// Sockets.
+    pub sockets: SocketSettings,
 }
 
 impl Default for UpstreamSettings {
@@ -58,6 +60,7 @@ impl Default for UpstreamSettings {
             idle_timeout_ms: number(120_000),
             keep_alive_ms: number(60_000),
             keep_connections: NonZeroUsize::new(128).expect("a literal that is not zero"),
+            sockets: SocketSettings::default(),
         }
     }
 }
@@ -75,6 +78,7 @@ impl UpstreamSettings {
                 faults.push((format!("addresses.{name}"), why.to_owned()));
             }
         }
+        faults.extend(self.sockets.faults().into_iter().map(|(key, fault)| (format!("sockets.{key}"), fault)));
         faults
     }
 }

@@ -20,6 +20,7 @@ mod problem;
 mod socket;
 mod target;
 mod target_refusal;
+mod target_text;
 mod token_wish;
 
 pub use body::{Body, BodyError, CollectError, collect};

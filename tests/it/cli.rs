@@ -144,3 +144,44 @@ fn a_certificate_that_is_none_exits_with_78() {
     assert_eq!(code, Some(78), "{complained}");
     assert!(complained.contains("gate.tls"), "{complained}");
 }
+
+#[test]
+fn token_mint_prints_a_token_of_the_gates_own_keys_and_rotate_changes_them() {
+    use std::time::SystemTime;
+
+    use falgate::guard::{TokenKeySource, TokenSettings, TokenUse, Tokens};
+
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("state/token-keys");
+    let file = file_with(folder.path(), &format!("guard.tokens.keys = {{ file = {keys:?} }}"));
+    let mint = ["token", "mint", "--config", &file, "--app", "fal-ai/lcm-sd15-i2i/realtime", "--app", "flux"];
+    let asked = ["--life", "60", "--caller", "ann", "--origin", "https://draw.example"];
+    let (code, token, complained) = run(&mut falgate(&[&mint[..], &asked].concat()));
+    assert_eq!((code, complained.as_str()), (Some(0), ""));
+    let settings = TokenSettings { keys: TokenKeySource::File(keys), ..TokenSettings::default() };
+    let used = |alias| TokenUse { alias, origin: Some("https://draw.example"), now: SystemTime::now() };
+    let tokens = Tokens::open(&settings, |_| None).unwrap();
+    for alias in ["lcm-sd15-i2i", "flux"] {
+        assert_eq!(&*tokens.check(token.trim(), &used(alias)).unwrap().caller.unwrap().name, "ann");
+    }
+    assert_eq!(run(&mut falgate(&["token", "rotate", "--config", &file])), (Some(0), String::new(), String::new()));
+    let (_, newer, _) = run(&mut falgate(&[&mint[..], &asked].concat()));
+    let name = |token: &str| jsonwebtoken::decode_header(token.trim()).unwrap().kid;
+    assert_ne!(name(&token), name(&newer));
+    let rotated = Tokens::open(&settings, |_| None).unwrap();
+    assert!([&token, &newer].iter().all(|token| rotated.check(token.trim(), &used("flux")).is_ok()));
+}
+
+#[test]
+fn a_token_that_would_open_nothing_is_not_minted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = file_with(folder.path(), "guard.tokens.keys = \"memory\"");
+    let (code, said, complained) = run(&mut falgate(&["token", "mint", "--config", &file, "--app", "lcm"]));
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(complained.contains("guard.tokens.keys"), "{complained}");
+    let keys = folder.path().join("token-keys");
+    let file = file_with(folder.path(), &format!("guard.tokens.keys = {{ file = {keys:?} }}"));
+    let (code, said, complained) = run(&mut falgate(&["token", "mint", "--config", &file, "--app", "*"]));
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(complained.contains("`*` is no app"), "{complained}");
+}

@@ -8,11 +8,13 @@ use falgate::engine::{FakeFault, FakePart};
 use falgate::telemetry::LogWriter;
 use http::Method;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::gate_support::{APP, ENGINE, Gate, PROXY, RUN, asked, fal_at, proxied};
 use crate::host_desk::{data_uri, input_with, png};
+use crate::realtime_support::{Page, SOCKET, Wishes};
 use crate::support::fake_fal::{FakeFal, Reply};
 
 const FAL_KEY: &str = "canary1-fal:canary1-secret";
@@ -50,7 +52,7 @@ fn picture() -> String {
 }
 
 /// Calls of every kind, good and bad, each full of canaries; gives all answers as text.
-async fn calls(gate: &Gate) -> String {
+async fn calls(gate: &Gate, good: &str) -> String {
     let input = input_with(json!({ "prompt": PROMPT, "image_url": picture() })).to_string();
     let stored = input_with(json!({ "prompt": PROMPT, "image_url": picture(), "sync_mode": false })).to_string();
     let broken = data_uri("image/png", &[&png(64, 64)[..60], PICTURE].concat());
@@ -86,11 +88,35 @@ async fn calls(gate: &Gate) -> String {
         gate.control().inject(FakePart::Step, 0, fault);
         said += &format!("{:?}\n", gate.proxied(RUN, input.clone()).await);
     }
+    said += &sockets(gate, good).await;
     said += &gate.probe(format!("GET /{TOKEN}\u{1} HTTP/1.1\r\nhost: a\r\nauthorization: {own}\r\n\r\n")).await;
     said
 }
 
-async fn everything(log: Log) -> String {
+/// Sockets, let in and not, that say what nobody else may hear; gives all that was said to them.
+async fn sockets(gate: &Gate, good: &str) -> String {
+    let mut said = String::new();
+    for path in [format!("{SOCKET}?fal_jwt_token={TOKEN}"), format!("{APP}/nothing?fal_jwt_token={good}")] {
+        said += &match Page::wishing(gate.address, &path, &Wishes::default()).await {
+            Ok(mut page) => format!("{:?}", page.last_words().await),
+            Err(status) => status.to_string(),
+        };
+    }
+    let mut page = Page::at(gate.address, &format!("{SOCKET}?fal_jwt_token={good}")).await;
+    for image in [picture(), data_uri("image/png", PICTURE), "data:,canary5-picture".to_owned()] {
+        page.text(&json!({ "prompt": PROMPT, "image_url": image, "seed": "canary3" })).await;
+        said += &page.next_text().await.to_string();
+        page.text(&json!({ "prompt": PROMPT, "image_url": image })).await;
+        page.next_text().await;
+    }
+    page.say(Message::text(format!("{{\"prompt\":\"{PROMPT}"))).await;
+    said += &page.next_text().await.to_string();
+    page.socket.close(None).await.unwrap();
+    crate::realtime_support::until_metric(gate, "falgate_sockets_open{route=\"engine\"}", 0.0).await;
+    said
+}
+
+async fn everything(log: Log, good: &str) -> String {
     let fal = FakeFal::http(|seen| match seen.path_and_query.contains("down") {
         true => Reply::json(500, "{\"detail\":\"broken\"}"),
         false => Reply::json(200, "{\"from\":\"fal\"}"),
@@ -103,7 +129,7 @@ async fn everything(log: Log) -> String {
     let gate = Gate::start_in(&text, &variables, Some(writer)).await;
     let environment = Environment::from(variables);
     let mut said = format!("{:?}{environment:?}", Config::load(&text, &environment).unwrap());
-    said += &calls(&gate).await;
+    said += &calls(&gate, good).await;
     let mut admin = crate::gate_support::Line::to(gate.admin).await;
     let metrics = admin.send(asked(Method::GET, "/metrics", &[], "")).await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("falgate_requests"), "{metrics:?}");
@@ -137,18 +163,22 @@ fn no_key_prompt_token_or_picture_shows_anywhere() {
         .build()
         .unwrap();
     let sink = log.clone();
-    let said = tracing::dispatcher::with_default(&dispatch, || runtime.block_on(everything(sink)));
+    let good = crate::realtime_support::token();
+    let said = tracing::dispatcher::with_default(&dispatch, || runtime.block_on(everything(sink, &good)));
     drop(runtime);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("draining") && log.contains("TRACE"), "the log was listened to");
     assert!(log.contains("lcm-sd15-i2i"), "the request log is in it");
+    assert!(log.contains("a socket ended"), "sockets have their line");
+    let signature = good.rsplit('.').next().unwrap();
     // What base64 makes of the picture's canary depends on where in a group of three bytes it begins.
     let hidden: Vec<String> = (0..3)
         .map(|before| base64_simd::STANDARD.encode_to_string([&b"..."[..before], PICTURE].concat())[4..16].to_owned())
         .collect();
     assert!(hidden.iter().any(|part| picture().contains(part)));
     for text in [&log, &said] {
-        let shown = text.lines().find(|line| line.contains("canary") || hidden.iter().any(|part| line.contains(part)));
+        let secrets = || hidden.iter().map(String::as_str).chain(["canary", signature]);
+        let shown = text.lines().find(|line| secrets().any(|part| line.contains(part)));
         assert_eq!(shown, None);
     }
 }

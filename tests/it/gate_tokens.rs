@@ -1,9 +1,13 @@
 //! Tokens at every door of the gate: who gets one, for which apps, in which form (protocol spec 13, cases 89 to 92).
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use http::Method;
 use serde_json::{Value, json};
+use tracing_subscriber::fmt::MakeWriter;
 
-use crate::gate_support::{ENGINE, Gate, asked, detail, fal_at, proxied};
+use crate::gate_support::{ENGINE, Gate, Line, asked, detail, fal_at, proxied};
 use crate::host_desk::Answer;
 use crate::support::fake_fal::{FakeFal, Reply};
 
@@ -240,4 +244,71 @@ async fn a_gate_without_anything_to_open_signs_nothing() {
     let answer = gate.post("/tokens/", ASK).await;
     assert_eq!(answer.status, 403);
     assert!(detail(&answer).contains("tokens are not allowed"));
+}
+
+/// What was logged by this test's thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_token_shows_in_its_answer_and_nowhere_else() {
+    let log = Log::default();
+    // A second dispatcher: with a single one, tracing remembers what other tests did not want to hear.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish());
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _listening = tracing::dispatcher::set_default(&tracing::Dispatch::new(subscriber));
+    let (lines, guard) = falgate::telemetry::LogWriter::start(log.clone()).unwrap();
+    let gate = Gate::start_in(ENGINE, &[], Some(lines)).await;
+    let mut tokens = Vec::new();
+    for answer in [
+        gate.post("/tokens/", ASK).await,
+        gate.proxied("https://rest.fal.ai/tokens/", ASK).await,
+        gate.get("/api/fal/token?app=lcm-sd15-i2i").await,
+    ] {
+        tokens.push(answer.json().as_str().expect("a JSON string").to_owned());
+    }
+    for token in &tokens {
+        // A socket that is let in, one that is not, and a token where none belongs.
+        let paths = ["/fal-ai/lcm-sd15-i2i/realtime", "/fal-ai/flux/realtime", "/fal-ai/lcm-sd15-i2i"];
+        for path in paths {
+            let handshake = [
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+            ];
+            let query = format!("{path}?fal_jwt_token={token}");
+            gate.send(asked(Method::GET, &query, if path.ends_with("realtime") { &handshake } else { &[] }, "")).await;
+        }
+    }
+    let metrics = Line::to(gate.admin).await.send(asked(Method::GET, "/metrics", &[], "")).await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(metrics.contains("falgate_tokens_minted_total 3"), "{metrics}");
+    drop(gate);
+    drop(guard);
+    let said = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned() + &metrics;
+    assert!(said.contains("/tokens/") || said.contains("token"), "the test hears the log: {said}");
+    for token in tokens {
+        let signature = token.rsplit('.').next().unwrap();
+        assert!(!said.contains(signature), "{said}");
+    }
 }

@@ -54,6 +54,7 @@ mod gate_pages;
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
+#[cfg(test)]
 mod gate_tokens;
 #[cfg(test)]
 mod guard_keys;
@@ -90,13 +91,28 @@ mod proxy_conformance;
 #[cfg(test)]
 mod proxy_policy;
 #[cfg(test)]
+mod realtime_close;
+#[cfg(test)]
+mod realtime_door;
+#[cfg(test)]
+mod realtime_latest;
+#[cfg(test)]
 mod realtime_messages;
 #[cfg(test)]
 mod realtime_support;
 #[cfg(test)]
+mod relay_close;
+#[cfg(test)]
+mod relay_frames;
+#[cfg(test)]
+mod relay_gates;
+#[cfg(test)]
+mod relay_open;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod telemetry_lines;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod upstream_faults;

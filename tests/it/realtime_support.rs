@@ -4,18 +4,26 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeControl, FakeSettings};
+use falgate::gate::accept::{DrainSettings, EdgeServer, LimitSettings, RefusalLayer};
 use falgate::guard::{Grant, TokenKeySource, TokenSettings, Tokens};
+use falgate::host::realtime::RealtimeSettings;
+use falgate::host::{HostService, HostSettings};
+use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::HeaderMap;
+use http::{HeaderMap, Method, Request};
 use rmpv::Value as Pack;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+use tower::{ServiceExt as _, service_fn};
+use tower_layer::Layer as _;
 
 use crate::engine_support::within;
 use crate::gate_support::{Gate, TOKEN_KEYS};
@@ -66,6 +74,8 @@ pub(crate) struct Wishes<'a> {
 pub(crate) struct Page<S = TcpStream> {
     pub(crate) socket: WebSocketStream<S>,
     pub(crate) headers: HeaderMap,
+    /// How long it waits for a message. On paused time that must be longer than anything the gate waits for.
+    patience: Duration,
 }
 
 impl Page {
@@ -82,7 +92,9 @@ impl Page {
     pub(crate) async fn wishing(address: SocketAddr, path: &str, wishes: &Wishes<'_>) -> Result<Self, u16> {
         let stream = within(TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self::over(stream, path, wishes).await
+        let mut page = Self::over(stream, path, wishes).await?;
+        page.patience = Duration::from_secs(60);
+        Ok(page)
     }
 }
 
@@ -95,7 +107,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
         match client_async(request, stream).await {
-            Ok((socket, answer)) => Ok(Self { socket, headers: answer.headers().clone() }),
+            Ok((socket, answer)) => {
+                let patience = Duration::from_secs(1_000_000);
+                Ok(Self { socket, headers: answer.headers().clone(), patience })
+            }
             Err(Error::Http(answer)) => Err(answer.status().as_u16()),
             Err(error) => panic!("{error}"),
         }
@@ -118,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
     /// The next message that is no ping and no pong; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
-            match within(self.socket.next()).await {
+            let next = tokio::time::timeout(self.patience, self.socket.next());
+            match next.await.expect("something comes, or the end") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(message)) => return Some(message),
                 None | Some(Err(_)) => return None,
@@ -190,6 +206,67 @@ pub(crate) fn packed(fields: &[(&str, Pack)]) -> Bytes {
 
 pub(crate) fn jpeg(side: u32) -> Vec<u8> {
     encoded(side, side, image::ImageFormat::Jpeg)
+}
+
+/// A host over a fake engine behind connections in memory, for tests on paused time.
+pub(crate) struct Stage {
+    host: HostService,
+    server: EdgeServer,
+    pub(crate) control: FakeControl,
+    pub(crate) drain: watch::Sender<bool>,
+}
+
+impl Stage {
+    pub(crate) async fn with(realtime: RealtimeSettings) -> Self {
+        let (opened, control) = FakeBackend::open(FakeSettings::default());
+        let engine = Engine::start(EngineSettings { linger_ms: 0, ..EngineSettings::default() }, move |_| Ok(opened));
+        engine.ready().await.unwrap();
+        control.clear();
+        let (drain, drained) = watch::channel(false);
+        let settings = HostSettings { realtime, ..HostSettings::default() };
+        let host = HostService::new(engine, settings).unwrap().with_drain(drained);
+        let server = EdgeServer::new(LimitSettings::default(), DrainSettings::default());
+        Self { host, server, control, drain }
+    }
+
+    /// Sockets whose connection still counts.
+    pub(crate) fn open(&self) -> usize {
+        self.server.connections().open()
+    }
+
+    /// A page whose connection holds `room` bytes in each direction.
+    pub(crate) async fn page(&self, room: usize, query: &str) -> Page<DuplexStream> {
+        let (near, far) = tokio::io::duplex(room);
+        let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let pass = self.server.admit(peer).unwrap();
+        let (server, host) = (self.server.clone(), self.host.clone());
+        let service = RefusalLayer.layer(service_fn(move |request: Request<Body>| {
+            let host = host.clone();
+            async move { host.oneshot(admitted(request)).await }
+        }));
+        tokio::spawn(async move { server.serve_stream(far, peer, pass, service).await });
+        Page::over(near, &format!("{SOCKET}{query}"), &Wishes::default()).await.unwrap()
+    }
+}
+
+fn admitted(mut request: Request<Body>) -> Request<Body> {
+    let endpoints = vec![EndpointPattern::parse("**").unwrap()];
+    let allowed = AllowedTargets::new(TargetSettings { endpoints, ..TargetSettings::default() });
+    let plain = PlainPath {
+        class: HostClass::Run,
+        legacy_label: None,
+        method: &Method::GET,
+        path_and_query: SOCKET,
+        door: Door::Socket,
+    };
+    let target = allowed.admit_path(&plain).unwrap();
+    request.extensions_mut().insert(target);
+    request
+}
+
+/// Waits until a line of the gate's metrics has this number.
+pub(crate) async fn until_metric(gate: &Gate, line: &str, number: f64) {
+    within(async { while metric(gate, line).await != number {} }).await;
 }
 
 /// The number behind a line of the gate's metrics, 0 without one.

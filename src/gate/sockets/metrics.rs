@@ -1,12 +1,12 @@
 //! What is counted at the door of sockets.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 /// Why a socket was not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Refused {
     /// Its token or key opens nothing.
     Unauthorized,
@@ -14,6 +14,17 @@ pub(super) enum Refused {
     TooMany,
     /// It asked for nothing that is there, or not rightly.
     BadRequest,
+}
+
+impl EncodeLabelValue for Refused {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::TooMany => "too_many",
+            Self::BadRequest => "bad_request",
+        }
+        .encode(encoder)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -35,8 +35,8 @@ pub(super) struct TokenMetrics {
 
 impl TokenMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("tokens_minted", "Tokens for sockets that were minted", self.minted.clone());
-        registry.register("tokens_refused", "Tokens that opened nothing, by why", self.refused.clone());
+        registry.register("falgate_tokens_minted", "Tokens for sockets that were minted", self.minted.clone());
+        registry.register("falgate_tokens_refused", "Tokens that opened nothing, by why", self.refused.clone());
     }
 
     pub(super) fn minted(&self) {

@@ -1,6 +1,6 @@
 //! How sockets end, and what is said then.
 
-use prometheus_client::encoding::EncodeLabelValue;
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 use super::meter::Breach;
 use super::settings::Farewell;
@@ -33,7 +33,7 @@ pub(super) enum End {
 }
 
 /// The same, as a word for metrics and logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EndWord {
     Closed,
     Lost,
@@ -44,6 +44,28 @@ pub(super) enum EndWord {
     Old,
     Drained,
     Failed,
+}
+
+impl EndWord {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Lost => "lost",
+            Self::Stalled => "stalled",
+            Self::Dead => "dead",
+            Self::Breach => "breach",
+            Self::Idle => "idle",
+            Self::Old => "old",
+            Self::Drained => "drained",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl EncodeLabelValue for EndWord {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
 }
 
 impl End {

@@ -33,7 +33,7 @@ impl EncodeLabelValue for Direction {
 }
 
 /// What became of something that was not delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Dropped {
     /// A newer input took its place before it was rendered.
     Superseded,
@@ -43,6 +43,18 @@ pub(super) enum Dropped {
     Similar,
     /// A note that found no room.
     Note,
+}
+
+impl EncodeLabelValue for Dropped {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Superseded => "superseded",
+            Self::Stale => "stale",
+            Self::Similar => "similar",
+            Self::Note => "note",
+        }
+        .encode(encoder)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,8 +188,8 @@ mod tests {
             "falgate_sockets_open{route=\"engine\"} 1",
             "falgate_socket_frames_total{direction=\"in\",route=\"engine\"} 1",
             "falgate_socket_bytes_total{direction=\"in\",route=\"engine\"} 100",
-            "falgate_socket_dropped_total{what=\"Superseded\"} 1",
-            "falgate_socket_ended_total{end=\"Idle\"} 1",
+            "falgate_socket_dropped_total{what=\"superseded\"} 1",
+            "falgate_socket_ended_total{end=\"idle\"} 1",
         ] {
             assert!(text().contains(line), "{line} in {}", text());
         }

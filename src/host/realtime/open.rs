@@ -42,7 +42,7 @@ impl Drop for Record {
             request_id = self.request_id.as_ref().map(RequestId::as_str),
             endpoint = self.endpoint,
             caller = self.caller.as_ref().map(|caller| &*caller.name),
-            end = ?self.end.word(),
+            end = self.end.word().as_str(),
             inputs = tally.inputs,
             results = tally.results,
             errors = tally.errors,

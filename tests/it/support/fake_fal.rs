@@ -81,6 +81,43 @@ impl Reply {
     }
 }
 
+/// TLS for `localhost` under a CA of its own.
+pub(crate) struct Certified {
+    tls: Arc<rustls::ServerConfig>,
+    ca_file: tempfile::NamedTempFile,
+}
+
+impl Certified {
+    pub(crate) fn localhost(alpn: &[&str]) -> Self {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = rcgen::CertifiedIssuer::self_signed(ca, ca_key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = certificate.signed_by(&key, &ca).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .unwrap();
+        tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let mut ca_file = tempfile::NamedTempFile::new().unwrap();
+        ca_file.write_all(ca.pem().as_bytes()).unwrap();
+        Self { tls: Arc::new(tls), ca_file }
+    }
+
+    pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        Arc::clone(&self.tls).into()
+    }
+
+    pub(crate) fn ca_file(&self) -> std::path::PathBuf {
+        self.ca_file.path().to_owned()
+    }
+}
+
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 struct Inner {
@@ -106,24 +143,8 @@ impl FakeFal {
 
     /// Over https, with a certificate for `localhost` under a CA of its own.
     pub(crate) async fn https(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static, alpn: &[&str]) -> Self {
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca = rcgen::CertifiedIssuer::self_signed(ca, ca_key).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = certificate.signed_by(&key, &ca).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key.into())
-            .unwrap();
-        tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let mut ca_file = tempfile::NamedTempFile::new().unwrap();
-        ca_file.write_all(ca.pem().as_bytes()).unwrap();
-        Self { ca_file: Some(ca_file), ..Self::start(script, Some(Arc::new(tls))).await }
+        let certified = Certified::localhost(alpn);
+        Self { ca_file: Some(certified.ca_file), ..Self::start(script, Some(certified.tls)).await }
     }
 
     async fn start(

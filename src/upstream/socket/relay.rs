@@ -1,0 +1,173 @@
+//! One relayed socket from its handshake to its line in the log.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tower_service::Service;
+
+use super::dial::Line;
+use super::error::OpenError;
+use super::judge::Judge;
+use super::metrics::{From, RelayMetrics};
+use super::open::{Opener, Shown, SocketCall};
+use super::rules::InputRules;
+use super::settings::SocketSettings;
+use super::shake::Shaken;
+use super::tunnel::{BufferPool, End, Farewell, Results, Terms, Tunnel, farewell, refuse};
+use crate::wire::Body;
+
+/// Pauses before fal's socket is opened anew after it broke off.
+const RECONNECT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(250), Duration::from_secs(1)];
+
+/// What all relayed sockets share.
+pub(super) struct Relay<S> {
+    pub(super) opener: Opener<S>,
+    pub(super) settings: Arc<SocketSettings>,
+    pub(super) metrics: RelayMetrics,
+    pub(super) rules: Option<Arc<dyn InputRules>>,
+    pub(super) pool: BufferPool,
+    pub(super) drain: watch::Receiver<bool>,
+}
+
+type Client = TokioIo<Upgraded>;
+
+/// A socket whose both sides are open.
+struct Open {
+    call: SocketCall,
+    tunnel: Tunnel<Client, Line>,
+    shown: Shown,
+    /// Whether fal has once refused what it was shown.
+    was_refused: bool,
+}
+
+impl<S> Relay<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    /// Opens fal's socket, and leaves a task behind that relays as soon as the client's is open too.
+    ///
+    /// The task ends with either side, at the limits of the settings, and when the gate drains.
+    pub(super) async fn take(self: Arc<Self>, call: SocketCall, upgrade: OnUpgrade) {
+        match self.opener.open(&call, None).await {
+            Ok((shaken, shown)) => drop(tokio::spawn(self.run(call, upgrade, (shaken, shown)))),
+            Err(error) => {
+                warn(&call, &error);
+                let (words, metrics) = (error.to_farewell(), self.metrics.clone());
+                // Ends by its own deadlines.
+                tokio::spawn(async move {
+                    if let Ok(client) = upgrade.await {
+                        refuse(&mut TokioIo::new(client), words, &metrics).await;
+                    }
+                });
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, call: SocketCall, upgrade: OnUpgrade, (shaken, shown): (Shaken, Shown)) {
+        // A client that went away before its handshake was answered.
+        let Ok(client) = upgrade.await else { return };
+        let _open = self.metrics.opened();
+        let began = Instant::now();
+        let mut open = Box::new(self.join(call, TokioIo::new(client), (shaken, shown)));
+        let end = loop {
+            let end = poll_fn(|cx| open.tunnel.poll(cx)).await;
+            if !Box::pin(self.begin_again(&mut open, &end)).await {
+                break end;
+            }
+        };
+        let words = open.words(&end);
+        Box::pin(farewell(&mut open.tunnel, &end, words)).await;
+        self.report(&open, &end, began.elapsed());
+    }
+
+    fn join(&self, call: SocketCall, client: Client, (shaken, shown): (Shaken, Shown)) -> Open {
+        let endpoint = call.target.call().endpoint.as_ref();
+        let query = call.target.path_and_query().query();
+        let judge = self.rules.as_ref().zip(endpoint);
+        let judge = judge.and_then(|(rules, endpoint)| Judge::new(rules, endpoint, query));
+        let are_pictures = |endpoint| self.settings.picture_endpoints.iter().any(|known| known.matches(endpoint));
+        let terms = Terms {
+            settings: &self.settings,
+            metrics: &self.metrics,
+            pool: self.pool.clone(),
+            judge,
+            results: if endpoint.is_some_and(are_pictures) { Results::Pictures } else { Results::Other },
+            drain: self.drain.clone(),
+        };
+        let mut tunnel = Tunnel::new(client, shaken.line, terms);
+        tunnel.begin_with(&shaken.first);
+        Open { call, tunnel, shown, was_refused: false }
+    }
+
+    /// Puts another socket of fal's in the place of one that ended, where that is of use. False when the end stands.
+    async fn begin_again(&self, open: &mut Open, end: &End) -> bool {
+        let (refused, pauses) = match end {
+            End::Unauthorized if !open.was_refused => (Some(open.shown.clone()), &RECONNECT_AFTER[..1]),
+            End::UpstreamLost if self.settings.reconnect => (None, &RECONNECT_AFTER[..]),
+            _ => return false,
+        };
+        open.was_refused = refused.is_some();
+        let Some(newest) = open.tunnel.can_begin_again() else { return false };
+        for pause in pauses {
+            sleep(*pause).await;
+            match self.opener.open(&open.call, refused.as_ref()).await {
+                Ok((shaken, shown)) => {
+                    self.metrics.reconnected();
+                    open.tunnel.begin_again(shaken.line, newest);
+                    open.tunnel.begin_with(&shaken.first);
+                    open.shown = shown;
+                    return true;
+                }
+                Err(error) => warn(&open.call, &error),
+            }
+        }
+        false
+    }
+
+    /// Writes the socket's line.
+    fn report(&self, open: &Open, end: &End, lived: Duration) {
+        let (client, upstream, pictures) = open.tunnel.tallies();
+        self.metrics.ended(end.word());
+        self.metrics.messages(From::Client, client.messages);
+        self.metrics.messages(From::Upstream, upstream.messages);
+        self.metrics.pictures(pictures);
+        tracing::info!(
+            endpoint = open.call.endpoint(),
+            request_id = open.call.request_id.as_deref(),
+            end = ?end.word(),
+            lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
+            messages_in = client.messages,
+            bytes_in = client.bytes,
+            messages_out = upstream.messages,
+            bytes_out = upstream.bytes,
+            pictures,
+            "a relayed socket ended"
+        );
+    }
+}
+
+impl Open {
+    /// What both sides are told; nothing of fal's that is not for the client.
+    fn words(&self, end: &End) -> Farewell {
+        let mut words = Farewell::of(end);
+        if let Shown::Token(token) = &self.shown
+            && token.is_in(&words.client.text)
+        {
+            words.client.text = "".into();
+        }
+        words
+    }
+}
+
+fn warn(call: &SocketCall, error: &OpenError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::warn!(endpoint = call.endpoint(), %error, cause, "fal's socket is not open");
+}
