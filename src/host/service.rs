@@ -16,7 +16,7 @@ use super::answer;
 use super::budget::MemoryBudget;
 use super::fetch::{FetchSetupError, Fetcher};
 use super::pictures::PicturePool;
-use super::realtime::SocketMetrics;
+use super::realtime::{FrameBudget, SocketMetrics};
 use super::run::Ran;
 use super::storage::{FilesService, Storage};
 use super::{HostError, HostSettings};
@@ -58,6 +58,7 @@ pub(super) struct Host {
     pub(super) runs: Semaphore,
     pub(super) bodies: MemoryBudget,
     pub(super) socket_metrics: SocketMetrics,
+    pub(super) frame_budget: Option<Arc<dyn FrameBudget>>,
     /// True once the gate drains; `None` where nobody will say so.
     pub(super) drain: Option<watch::Receiver<bool>>,
 }
@@ -85,6 +86,7 @@ impl HostService {
             bodies: MemoryBudget::new(settings.bodies_bytes.get()),
             runs: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
             socket_metrics: SocketMetrics::default(),
+            frame_budget: None,
             drain: None,
             settings,
         };
@@ -118,6 +120,16 @@ impl HostService {
     #[must_use]
     pub fn with_socket_metrics(mut self, metrics: SocketMetrics) -> Self {
         self.fresh().socket_metrics = metrics;
+        self
+    }
+
+    /// Asks `budget` before an input of a socket is rendered.
+    ///
+    /// # Panics
+    /// If the service was cloned before.
+    #[must_use]
+    pub fn with_frame_budget(mut self, budget: Arc<dyn FrameBudget>) -> Self {
+        self.fresh().frame_budget = Some(budget);
         self
     }
 

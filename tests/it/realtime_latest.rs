@@ -1,7 +1,10 @@
 //! Latest wins: the newest input is rendered, a fast pen and a slow reader build no backlog, and work dies with its socket.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use falgate::engine::FakePart;
-use falgate::host::realtime::RealtimeSettings;
+use falgate::host::realtime::{FrameAsk, FrameBudget, OverBudget, RealtimeSettings};
 use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -155,6 +158,40 @@ async fn a_slow_reader_gets_the_newest_result_and_never_a_backlog() {
     }
     assert_eq!(seen[0], 0, "what was half sent is finished");
     assert!(seen.len() <= 3 && seen.is_sorted(), "{seen:?}");
+}
+
+/// A budget of so many pictures, for one app.
+struct Purse(Mutex<u32>);
+
+impl FrameBudget for Purse {
+    fn charge(&self, ask: &FrameAsk<'_>) -> Result<(), OverBudget> {
+        assert_eq!(ask.endpoint.unwrap().as_str(), "fal-ai/lcm-sd15-i2i");
+        let mut left = self.0.lock().unwrap();
+        *left = left.checked_sub(ask.pictures).ok_or(OverBudget { wait: Duration::from_millis(1500) })?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_input_over_its_callers_budget_is_told_so_and_superseded_ones_cost_nothing() {
+    let stage = Stage::charging(Arc::new(Purse(Mutex::new(2)))).await;
+    let mut page = stage.page(256 * 1024, "").await;
+    stage.control.hold(FakePart::Step);
+    page.text(&stroke("0")).await;
+    within(stage.control.called(FakePart::Step, 1)).await;
+    for id in 1..=9 {
+        page.text(&stroke(&id.to_string())).await;
+    }
+    page.say(Message::text("read so far?")).await;
+    assert_eq!(page.next_text().await["error"], "VALIDATION_ERROR");
+    stage.control.release(FakePart::Step);
+    for id in ["0", "9"] {
+        assert_eq!(within(page.next_text()).await["request_id"], id);
+    }
+    page.text(&stroke("over")).await;
+    let error = within(page.next_text()).await;
+    assert_eq!((&error["error"], &error["request_id"]), (&json!("RATE_LIMITED"), &json!("over")));
+    assert_eq!(error["reason"], "more pictures than you may have, try again in 1.5 s");
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Pages with a socket: what they send, and what they see.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeControl, FakeSettings};
 use falgate::gate::accept::{DrainSettings, EdgeServer, LimitSettings, RefusalLayer};
 use falgate::guard::{Grant, TokenKeySource, TokenSettings, Tokens};
-use falgate::host::realtime::RealtimeSettings;
+use falgate::host::realtime::{FrameBudget, RealtimeSettings};
 use falgate::host::{HostService, HostSettings};
 use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -218,13 +219,22 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn with(realtime: RealtimeSettings) -> Self {
+        Self::set_up(realtime, |host| host).await
+    }
+
+    /// A stage whose inputs are charged to a budget.
+    pub(crate) async fn charging(budget: Arc<dyn FrameBudget>) -> Self {
+        Self::set_up(RealtimeSettings::default(), |host| host.with_frame_budget(budget)).await
+    }
+
+    async fn set_up(realtime: RealtimeSettings, change: impl FnOnce(HostService) -> HostService) -> Self {
         let (opened, control) = FakeBackend::open(FakeSettings::default());
         let engine = Engine::start(EngineSettings { linger_ms: 0, ..EngineSettings::default() }, move |_| Ok(opened));
         engine.ready().await.unwrap();
         control.clear();
         let (drain, drained) = watch::channel(false);
         let settings = HostSettings { realtime, ..HostSettings::default() };
-        let host = HostService::new(engine, settings).unwrap().with_drain(drained);
+        let host = change(HostService::new(engine, settings).unwrap().with_drain(drained));
         let server = EdgeServer::new(LimitSettings::default(), DrainSettings::default());
         Self { host, server, control, drain }
     }

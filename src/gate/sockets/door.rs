@@ -51,6 +51,8 @@ impl<S, D> SocketDoor<S, D> {
 }
 
 type Answer = Result<Response<Body>, Infallible>;
+/// The request as it goes on, and what the log should know of its caller.
+type LetIn = (Request<Body>, Option<CallerNote>);
 type Boxed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl<S, D> Service<Request<Body>> for SocketDoor<S, D>
@@ -91,7 +93,7 @@ where
 }
 
 impl<S, D> SocketDoor<S, D> {
-    fn let_in(&self, mut request: Request<Body>) -> Result<(Request<Body>, Option<CallerNote>), Box<Response<Body>>> {
+    fn let_in(&self, mut request: Request<Body>) -> Result<LetIn, Box<Response<Body>>> {
         let refuse = |why: Refused, problem: Problem| {
             self.metrics.refused(why);
             Box::new(Response::from(problem))

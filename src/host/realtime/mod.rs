@@ -9,6 +9,7 @@ mod draw;
 mod end;
 mod farewell;
 mod finish;
+mod frame_budget;
 mod inbox;
 mod line;
 mod mailbox;
@@ -23,5 +24,6 @@ mod similar;
 mod socket;
 mod work;
 
+pub use frame_budget::{FrameAsk, FrameBudget, OverBudget};
 pub use metrics::SocketMetrics;
 pub use settings::{Farewell, RealtimeSettings};

@@ -17,16 +17,14 @@ use super::meter::Meter;
 use super::metrics::Open;
 use super::seat::Seat;
 use super::socket::{Socket, Tally};
-use crate::guard::Caller;
+use crate::guard::ClientAddr;
 use crate::host::{Host, HostError};
-use crate::wire::{Body, FalCall, RequestId, SocketHandshake, SocketPass, SocketWishes};
+use crate::wire::{Body, EndpointId, FalCall, RequestId, SocketHandshake, SocketPass, SocketWishes};
 
 /// A socket from its handshake to its end. Dropping it writes the socket's line.
 struct Record {
     seat: Arc<Seat>,
-    endpoint: String,
     request_id: Option<RequestId>,
-    caller: Option<Caller>,
     began: Instant,
     tally: Tally,
     end: End,
@@ -40,8 +38,8 @@ impl Drop for Record {
         self.seat.metrics().ended(self.end.word());
         tracing::info!(
             request_id = self.request_id.as_ref().map(RequestId::as_str),
-            endpoint = self.endpoint,
-            caller = self.caller.as_ref().map(|caller| &*caller.name),
+            endpoint = self.seat.endpoint.as_ref().map(EndpointId::as_str),
+            caller = self.seat.caller.as_ref().map(|caller| &*caller.name),
             end = self.end.word().as_str(),
             inputs = tally.inputs,
             results = tally.results,
@@ -70,11 +68,16 @@ impl Host {
         let origin = self.origin(&request);
         let wishes = SocketWishes::read(request.uri().query().unwrap_or_default());
         let mut extensions = std::mem::take(request.extensions_mut());
-        let seat = Arc::new(Seat { host: Arc::clone(self), origin, wishes });
-        let record = Record {
-            endpoint: call.endpoint.as_ref().map(ToString::to_string).unwrap_or_default(),
-            request_id: extensions.remove(),
+        let seat = Arc::new(Seat {
+            host: Arc::clone(self),
+            origin,
+            wishes,
+            endpoint: call.endpoint.clone(),
             caller: extensions.remove(),
+            client: extensions.remove::<ClientAddr>().map(|client| client.0),
+        });
+        let record = Record {
+            request_id: extensions.remove(),
             began: Instant::now(),
             tally: Tally::default(),
             end: End::Lost,
@@ -111,5 +114,5 @@ async fn drained(drain: Option<watch::Receiver<bool>>) {
         return;
     }
     // Nobody would say so: then nobody drains.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -1,22 +1,27 @@
 //! What one socket's work is made of: the host behind it, and what is known of its page.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::metrics::SocketMetrics;
-use super::settings::RealtimeSettings;
-use crate::host::Host;
-use crate::wire::message::{Dialect, PictureForm};
-use crate::wire::{PublicOrigin, SocketWishes};
 use tokio::time::Instant;
 
+use super::frame_budget::{FrameAsk, OverBudget};
+use super::metrics::SocketMetrics;
+use super::settings::RealtimeSettings;
+use crate::guard::Caller;
+use crate::host::Host;
 use crate::host::budget::Reserved;
-use crate::wire::LcmInput;
+use crate::wire::message::{Dialect, PictureForm};
+use crate::wire::{EndpointId, LcmInput, PublicOrigin, SocketWishes};
 
 /// One socket's place at the host. Work in hand shares it.
 pub(super) struct Seat {
     pub(super) host: Arc<Host>,
     pub(super) origin: Option<PublicOrigin>,
     pub(super) wishes: SocketWishes,
+    pub(super) endpoint: Option<EndpointId>,
+    pub(super) caller: Option<Caller>,
+    pub(super) client: Option<IpAddr>,
 }
 
 impl Seat {
@@ -26,6 +31,13 @@ impl Seat {
 
     pub(super) fn metrics(&self) -> &SocketMetrics {
         &self.host.socket_metrics
+    }
+
+    /// Takes what an input costs from its caller's budget, where somebody keeps one.
+    pub(super) fn charge(&self, input: &LcmInput) -> Result<(), OverBudget> {
+        let Some(budget) = &self.host.frame_budget else { return Ok(()) };
+        let (caller, client, endpoint) = (self.caller.as_ref(), self.client, self.endpoint.as_ref());
+        budget.charge(&FrameAsk { caller, client, endpoint, pictures: input.num_images })
     }
 
     /// Under which difference a picture is not rendered again; `None` where all are.

@@ -242,8 +242,7 @@ impl Socket {
         loop {
             let may_begin = self.work.as_ref().is_none_or(|work| work.may_begin());
             if may_begin && let Some(asked) = self.mailbox.take() {
-                let last = self.last_look.clone();
-                self.work.get_or_insert_default().begin(&self.seat, *asked, last);
+                self.begin(*asked);
                 moved = true;
             }
             let Some(work) = &mut self.work else { return moved };
@@ -255,6 +254,17 @@ impl Socket {
             moved = true;
             self.deliver(came);
         }
+    }
+
+    fn begin(&mut self, asked: Asked) {
+        if let Err(over) = self.seat.charge(&asked.input) {
+            let reason = format!("more pictures than you may have, try again in {:.1} s", over.wait.as_secs_f64());
+            let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
+            let error = Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence };
+            return self.refuse(error.text());
+        }
+        let last = self.last_look.clone();
+        self.work.get_or_insert_default().begin(&self.seat, asked, last);
     }
 
     fn deliver(&mut self, came: Came) {
@@ -316,12 +326,11 @@ impl Socket {
                 Due::Ping => {
                     self.pinged_at = Some(now);
                     // Whoever takes nothing is given up by the writer's deadline.
-                    if !self.writing {
-                        if let Err(end) =
+                    if !self.writing
+                        && let Err(end) =
                             self.send(Message::Ping(bytes::Bytes::new())).and_then(|()| self.poll_write(cx))
-                        {
-                            return Poll::Ready(end);
-                        }
+                    {
+                        return Poll::Ready(end);
                     }
                     continue;
                 }

@@ -42,7 +42,7 @@ pub(super) fn fields(frame: &Bytes) -> Result<Fields, Box<FieldError>> {
         match scalar(value) {
             Some(ValueRef::Binary(part)) => bytes.push((name, frame.slice_ref(part))),
             value => {
-                fields.insert(name, plain(value).ok_or_else(broken)?);
+                fields.insert(name, plain(value.as_ref()).ok_or_else(broken)?);
             }
         }
     }
@@ -58,13 +58,13 @@ fn broken() -> Box<FieldError> {
 }
 
 /// A value as JSON has it; `None` for text that is not UTF-8.
-fn plain(value: Option<ValueRef<'_>>) -> Option<Value> {
+fn plain(value: Option<&ValueRef<'_>>) -> Option<Value> {
     Some(match value {
         Some(ValueRef::Nil) => Value::Null,
-        Some(ValueRef::Boolean(flag)) => Value::Bool(flag),
-        Some(ValueRef::Integer(number)) => integer(number),
-        Some(ValueRef::F32(number)) => float(f64::from(number)),
-        Some(ValueRef::F64(number)) => float(number),
+        Some(ValueRef::Boolean(flag)) => Value::Bool(*flag),
+        Some(ValueRef::Integer(number)) => integer(*number),
+        Some(ValueRef::F32(number)) => float(f64::from(*number)),
+        Some(ValueRef::F64(number)) => float(*number),
         Some(ValueRef::String(text)) => text.as_str()?.into(),
         Some(ValueRef::Binary(_) | ValueRef::Array(_)) => Value::Array(Vec::new()),
         Some(ValueRef::Map(_) | ValueRef::Ext(..)) | None => Value::Object(Map::new()),
