@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
-import { Gate, engine, merged, tls } from "./harness/gate.mjs";
+import { CALLER_KEY, Gate, engine, merged, tls } from "./harness/gate.mjs";
 import { toInternet } from "./harness/network.mjs";
 import { decoded, sizeOf } from "./harness/pictures.mjs";
 import { Painter, byName, frames, input, inputBytes, versions, wait, watchAll } from "./harness/realtime.mjs";
@@ -180,6 +180,15 @@ describe("sockets to the engine", { concurrency: true }, () => {
           const sent = Array.from({ length: 12 }, () => page.send());
           await page.result(sent.at(-1));
           assert.deepEqual(page.results.slice(1).map(({ request_id }) => request_id), sent, "none of them is dropped");
+          page.leave();
+        });
+
+      if (version.legacy)
+        test("the `host` option leads all to the gate: tokens to its REST name, sockets to the app's", async () => {
+          const page = painter(version, { settings: { host: "gateway.gate.test", credentials: CALLER_KEY } });
+          await page.paint();
+          assert.equal(page.socket.url.host, "110602490-lcm-sd15-i2i.gateway.gate.test");
+          assert.deepEqual([page.minted, page.errors], [version.shares ? 0 : 1, []]);
           page.leave();
         });
     });

@@ -15,6 +15,8 @@ const names = [
   "rest.alpha.fal.ai",
   "*.gateway.alpha.fal.ai",
   "gateway.alpha.fal.ai",
+  "*.gateway.gate.test",
+  "rest.gate.test",
 ];
 
 const openssl = (cwd, ...args) => execFileSync("openssl", args, { cwd, stdio: ["ignore", "ignore", "pipe"] });
@@ -40,7 +42,7 @@ function lives(folder) {
 
 // Paths of the authority and of the server's certificate and key, and the authority's text.
 export function certificates() {
-  const folder = path.join(scratch, "certificates");
+  const folder = path.join(scratch, "certificates-2"); // Another number makes them anew when the names change.
   if (!existsSync(path.join(folder, "server.pem")) || !lives(folder)) {
     const fresh = `${folder}.${process.pid}`;
     mkdirSync(fresh, { recursive: true });

@@ -17,7 +17,7 @@ const WAIT_MS = 60_000;
 // - `closes`: its `close()` closes; `codes`: takes `encodeMessage` and `path`; `provides`: takes `tokenProvider`;
 // - `recovers`: gets another token by itself once one was told to be bad;
 // - `refreshes`: asks for a new token while its socket is open; `dropsTokens`: forgets its token with its socket;
-// - `wedges`: sends nothing any more once it could not connect.
+// - `wedges`: sends nothing any more once it could not connect; `shares`: has one token for an app in all connections.
 export const versions = [
   { name: "@fal-ai/client 1.10.1", from: "fal-client-1-10", closes: true, codes: true, provides: true, refreshes: true, dropsTokens: true },
   { name: "@fal-ai/client 1.9.4", from: "fal-client-1-9", closes: true, codes: true, provides: true, refreshes: true },
@@ -26,7 +26,7 @@ export const versions = [
   { name: "@fal-ai/serverless-client 0.15.0", from: "serverless-client-0-15", old: true, closes: true },
   { name: "@fal-ai/serverless-client 0.10.4", from: "serverless-client-0-10", old: true },
   { name: "@fal-ai/serverless-client 0.7.4", from: "serverless-client-0-7", old: true, legacy: true, dialect: "text", mixes: true, hushes: false },
-  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false, wedges: true },
+  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false, wedges: true, shares: true },
 ].map((facts) => ({ dialect: "binary", tells: true, hushes: true, recovers: true, mixes: facts.dialect !== "text", ...facts, package: require(facts.from) }));
 
 export const byName = (from) => versions.find((version) => version.from === from);
@@ -40,7 +40,7 @@ export const frames = [];
 export function watchAll() {
   globalThis.window ??= { document: {} }; // All is a page here.
   const warn = console.warn;
-  console.warn = (text, ...more) => String(text).startsWith("[fal.realtime]") || warn(text, ...more);
+  console.warn = (text, ...more) => /^\[fal.realtime\]|fal credentials are exposed/.test(String(text)) || warn(text, ...more);
   const Native = globalThis.WebSocket;
   globalThis.WebSocket = class WebSocket extends Native {
     constructor(url) {
@@ -97,9 +97,8 @@ export class Painter {
   swapTokens = [];
   #heard = new Set();
 
-  constructor(version, gate, { app = version.legacy ? "110602490-lcm-sd15-i2i" : "fal-ai/lcm-sd15-i2i", ...options } = {}) {
+  constructor(version, gate, { app = version.legacy ? "110602490-lcm-sd15-i2i" : "fal-ai/lcm-sd15-i2i", settings = { proxyUrl: gate.proxy }, ...options } = {}) {
     this.version = version;
-    const settings = { proxyUrl: gate.proxy };
     const fal = version.old ? (version.package.config(settings), version.package) : version.package.createFalClient(settings);
     const handler = {
       throttleInterval: 0,
