@@ -61,7 +61,7 @@ async fn serve(config: &Config, environment: &Environment, cost: Duration) -> Re
     });
     let outside = Outside { engine, log: None, look_up: &|name| environment.look_up(name) };
     let orders = Orders { stop, reload: Arc::new(Notify::new()) };
-    let report = falgate::gate::serve(config, outside, registry, orders).await;
+    let report = Box::pin(falgate::gate::serve(config, outside, registry, orders)).await;
     let report = report.map_err(|error| LoadError::Setup(error.to_string()))?;
     tracing::warn!(accepted = report.accepted, open = report.open_at_end, cut = report.cut, "drained");
     Ok(())

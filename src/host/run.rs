@@ -67,7 +67,7 @@ impl Host {
         let images = delivery.deliver(done.pictures).await?;
         let flags = vec![false; images.len()];
         let waited = done.timings.queued;
-        let work = WorkNote { pictures: u32::from(input.num_images), device: done.timings.inference() };
+        let work = WorkNote { pictures: input.num_images, device: done.timings.inference() };
         let output = LcmOutput {
             images,
             timings: RunTimings {

@@ -92,7 +92,7 @@ impl AskKeys for Login {
     }
 }
 
-fn settings(keys: Value, algorithms: Value) -> JwtSettings {
+fn settings(keys: &Value, algorithms: &Value) -> JwtSettings {
     serde_json::from_value(json!({
         "issuer": "https://login.example", "audience": "draw", "algorithms": algorithms, "keys": keys,
         "tier_claim": "plan", "required_claims": ["exp"], "leeway_s": 5, "refresh_s": 600,
@@ -101,12 +101,12 @@ fn settings(keys: Value, algorithms: Value) -> JwtSettings {
 }
 
 async fn by_set(login: &Login) -> Result<JwtVerifier, KeysError> {
-    let settings = settings(json!({"jwks_url": "https://login.example/keys"}), json!(["ES256", "EdDSA"]));
+    let settings = settings(&json!({"jwks_url": "https://login.example/keys"}), &json!(["ES256", "EdDSA"]));
     JwtVerifier::open(settings, |_| None, Arc::new(login.clone())).await
 }
 
 async fn by_secret() -> JwtVerifier {
-    let settings = settings(json!({"secret_env": "SECRET"}), json!(["HS256"]));
+    let settings = settings(&json!({"secret_env": "SECRET"}), &json!(["HS256"]));
     JwtVerifier::open(settings, |_| Some(SECRET.to_owned()), Arc::new(Login::default())).await.unwrap()
 }
 
@@ -171,7 +171,7 @@ async fn a_public_key_is_never_taken_for_a_secret() {
         let unsigned = format!("{}.{}.", encode(&json!({"alg": name, "kid": "k1"})), encode(&claims(json!({}))));
         assert!(verifier.check(&unsigned, at(NOW)).await.is_err(), "{name}");
     }
-    let mixed = settings(json!({"jwks_url": "https://login.example/keys"}), json!(["ES256", "HS256"]));
+    let mixed = settings(&json!({"jwks_url": "https://login.example/keys"}), &json!(["ES256", "HS256"]));
     assert_eq!(mixed.faults().len(), 1, "settings that would allow it are refused");
 }
 
@@ -238,7 +238,7 @@ async fn a_remembered_token_still_ends() {
     let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(json!({})), &key).unwrap();
     assert!(verifier.check(&token, at(NOW)).await.is_ok() && verifier.check(&token, at(NOW + 64)).await.is_ok());
     assert_eq!(verifier.check(&token, at(NOW + 65)).await.unwrap_err(), JwtFault::Time);
-    let short = settings(json!({"secret_env": "SECRET"}), json!(["HS256"]));
+    let short = settings(&json!({"secret_env": "SECRET"}), &json!(["HS256"]));
     let opened = JwtVerifier::open(short, |_| Some("short".to_owned()), Arc::new(Login::default())).await;
     assert!(matches!(opened, Err(KeysError::Fault(_))));
 }

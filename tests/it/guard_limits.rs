@@ -91,7 +91,7 @@ async fn every_dimension_is_limited_by_every_share_for_calls_and_frames() {
                 match stranger(by) {
                     Some(other) => drop(limits.charge(&other, cost(&other), None).expect(&case)),
                     None => {
-                        drop(limits.charge(&caller("::1", None, None, "a/b"), cost(&ann()), None).expect_err(&case))
+                        drop(limits.charge(&caller("::1", None, None, "a/b"), cost(&ann()), None).expect_err(&case));
                     }
                 }
                 tokio::time::advance(refusal.wait().unwrap()).await;

@@ -112,7 +112,7 @@ pub(super) fn open(
     }
 }
 
-/// Says whether [`open`] would find keys, and makes none: a file that is not there yet is no fault.
+/// Says whether opening the file would find keys, and makes none: a file that is not there yet is no fault.
 ///
 /// # Errors
 /// [`TokenKeyError`] for keys that are there and cannot be used, and for a variable that is not set.

@@ -88,7 +88,7 @@ where
         let Ok(client) = (&mut half.upgrade).await else { return };
         let _open = self.metrics.opened();
         let began = Instant::now();
-        let mut open = self.join(half, TokioIo::new(client));
+        let mut open = self.join(*half, TokioIo::new(client));
         let end = loop {
             let end = poll_fn(|cx| open.tunnel.poll(cx)).await;
             if !Box::pin(self.begin_again(&mut open, &end)).await {
@@ -99,8 +99,8 @@ where
         self.report(&open, &end, began.elapsed());
     }
 
-    fn join(&self, half: Box<HalfOpen>, client: Client) -> Box<Open> {
-        let HalfOpen { call, shaken, shown, .. } = *half;
+    fn join(&self, half: HalfOpen, client: Client) -> Box<Open> {
+        let HalfOpen { call, shaken, shown, .. } = half;
         let endpoint = call.target.call().endpoint.as_ref();
         let query = call.target.path_and_query().query();
         let judge = self.rules.as_ref().zip(endpoint);
