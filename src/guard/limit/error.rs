@@ -23,4 +23,18 @@ pub enum LimitError {
         #[source]
         cause: LedgerError,
     },
+    /// A secret of the store cannot be had.
+    #[error("{place} cannot be used (limits.redis.{key})")]
+    Secret {
+        /// Key inside `[limits.redis]`.
+        key: &'static str,
+        /// The variable or the file.
+        place: String,
+        /// Why not.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store does not answer at the start.
+    #[error("the Redis of limits cannot be reached (limits.redis)")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

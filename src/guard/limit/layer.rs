@@ -17,7 +17,6 @@ use super::cost::{Cost, Dimension};
 use super::limits::Limits;
 use super::price::Prices;
 use super::receipt::Receipt;
-use super::refusal::Refusal;
 use super::settings::Lasting;
 use super::subject::Subject;
 use crate::guard::{Caller, ClientAddr};
@@ -33,7 +32,8 @@ pub struct Tier(pub Arc<str>);
 /// Needs [`TargetUrl`] and [`ClientAddr`], reads [`Caller`] and [`Tier`]; adds the rate-limit headers. A refusal is answered
 /// 429 with `retry-after`, or 403 for what is never allowed. What an answer did not cost is given back: the work of a
 /// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
-/// held by its [`SocketPass`].
+/// held by its [`SocketPass`]. Where limits are in a store that several gates share, a call waits for it; one that goes
+/// away meanwhile goes no further.
 ///
 /// ```
 /// use falgate::guard::{LimitLayer, LimitSettings, Limits, Prices};
@@ -102,39 +102,75 @@ pub fn subject_of<B>(request: &Request<B>) -> Subject {
 
 impl<S> Service<Request<Body>> for Limited<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<Charged<S::Future>, Ready<Result<Response<Body>, S::Error>>>;
+    type Future = Either<Charged<S::Future>, Either<Ready<Outcome<S>>, Pin<Box<dyn Future<Output = Outcome<S>> + Send>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.charging.as_ref().map_or(Ok(None), |charging| charging.charge(&mut request)) {
-            Ok(receipt) => Either::Left(Charged { inner: self.inner.call(request), receipt }),
-            Err(refusal) => Either::Right(at_once(Ok(refusal.to_problem().into()))),
+        let Some((charging, ask)) = self.charging.as_ref().and_then(|charging| Some((charging, charging.ask(&request)?)))
+        else {
+            return Either::Left(Charged { inner: self.inner.call(request), receipt: None });
+        };
+        if charging.limits.is_shared() {
+            let limits = charging.limits.clone();
+            let ready = self.inner.clone();
+            let mut inner = std::mem::replace(&mut self.inner, ready);
+            return Either::Right(Either::Right(Box::pin(async move {
+                match limits.charge_soon(&ask.subject, ask.cost, Some(ask.lasting)).await {
+                    Ok(receipt) => {
+                        let receipt = ask.hand_over(receipt, &mut request);
+                        Charged { inner: inner.call(request), receipt }.await
+                    }
+                    Err(refusal) => Ok(refusal.to_problem().into()),
+                }
+            })));
+        }
+        match charging.limits.charge(&ask.subject, ask.cost, Some(ask.lasting)) {
+            Ok(receipt) => {
+                let receipt = ask.hand_over(receipt, &mut request);
+                Either::Left(Charged { inner: self.inner.call(request), receipt })
+            }
+            Err(refusal) => Either::Right(Either::Left(at_once(Ok(refusal.to_problem().into())))),
         }
     }
 }
 
+type Outcome<S> = Result<Response<Body>, <S as Service<Request<Body>>>::Error>;
+
+/// What is charged for a call.
+struct Ask {
+    subject: Subject,
+    cost: Cost,
+    lasting: Lasting,
+}
+
 impl Charging {
-    /// Charges a call. The receipt of a socket goes with the request, to whoever keeps the socket.
-    fn charge(&self, request: &mut Request<Body>) -> Result<Option<Receipt>, Refusal> {
-        let Some(call) = request.extensions().get::<TargetUrl>().map(TargetUrl::call) else { return Ok(None) };
-        let is_socket = call.kind == CallKind::Realtime;
+    /// What a call costs, and whom; `None` where it is no call.
+    fn ask(&self, request: &Request<Body>) -> Option<Ask> {
+        let call = request.extensions().get::<TargetUrl>().map(TargetUrl::call)?;
         let cost = self.prices.call(call, request.body().size_hint().upper().unwrap_or(0));
-        let lasting = if is_socket { Lasting::Sockets } else { Lasting::Requests };
-        let subject = subject_of(request);
-        let receipt = self.limits.charge(&subject, cost, Some(lasting))?;
-        if !is_socket {
-            return Ok(Some(receipt));
+        let lasting = if call.kind == CallKind::Realtime { Lasting::Sockets } else { Lasting::Requests };
+        Some(Ask { subject: subject_of(request), cost, lasting })
+    }
+}
+
+impl Ask {
+    /// The receipt of a socket goes with the request, to whoever keeps the socket.
+    fn hand_over(&self, receipt: Receipt, request: &mut Request<Body>) -> Option<Receipt> {
+        if self.lasting == Lasting::Requests {
+            return Some(receipt);
         }
         let outer = request.extensions().get::<SocketPass>().cloned();
         request.extensions_mut().insert(SocketPass::new((outer, receipt)));
-        Ok(None)
+        None
     }
 }
 

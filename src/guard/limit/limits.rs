@@ -17,13 +17,15 @@ use super::ledger::Ledger;
 use super::metrics::{LimitMetrics, RuleCounts};
 use super::period::Window;
 use super::receipt::{BudgetShare, Receipt, Taken};
+use super::redis::RedisStore;
 use super::refusal::{Refusal, Why};
 use super::settings::{AtOnceSettings, BudgetSettings, Lasting, LimitHeaders, LimitSettings, RuleSettings};
+use super::store_settings::LimitStore;
 use super::subject::Subject;
 use super::table::{Entry, MOST_ENTRIES, Standing, Table};
 
 /// Time between two looks of a caller who waits for a place.
-const PLACE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 /// How often, how many at once, and how much in all. Clones share what they remember.
 ///
@@ -59,6 +61,7 @@ pub(super) struct Inner {
     ipv6_prefix: u8,
     started: Instant,
     clock: Clock,
+    pub(super) store: Option<RedisStore>,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,7 @@ pub(super) struct Budget {
 
 #[derive(Debug)]
 pub(super) struct AtOnce {
-    settings: AtOnceSettings,
+    pub(super) settings: AtOnceSettings,
     pub(super) name: Arc<str>,
     pub(super) counts: RuleCounts,
     lasts: Lasts,
@@ -98,7 +101,15 @@ impl Limits {
     /// # Errors
     /// [`LimitError`] for the first setting that cannot work, and for a ledger that cannot be used.
     pub fn open(settings: &LimitSettings) -> Result<Self, LimitError> {
-        Self::with_clock(settings, Clock::System)
+        Self::with_clock(settings, Clock::System, None)
+    }
+
+    /// Limits that are kept in `store`, for every gate that is connected to it.
+    ///
+    /// # Errors
+    /// As [`Limits::open`].
+    pub fn open_shared(settings: &LimitSettings, store: RedisStore) -> Result<Self, LimitError> {
+        Self::with_clock(settings, Clock::System, Some(store))
     }
 
     /// Limits whose calendar starts at `start` and moves with tokio's clock, which tests can pause.
@@ -106,12 +117,16 @@ impl Limits {
     /// # Errors
     /// As [`Limits::open`].
     pub fn open_at(settings: &LimitSettings, start: SystemTime) -> Result<Self, LimitError> {
-        Self::with_clock(settings, Clock::From(start))
+        Self::with_clock(settings, Clock::From(start), None)
     }
 
-    fn with_clock(settings: &LimitSettings, clock: Clock) -> Result<Self, LimitError> {
+    fn with_clock(settings: &LimitSettings, clock: Clock, store: Option<RedisStore>) -> Result<Self, LimitError> {
         if let Some((key, why)) = settings.faults().into_iter().next() {
             return Err(LimitError::Setting { key, why });
+        }
+        if (settings.store == LimitStore::Redis) != store.is_some() {
+            let why = "needs a Redis that is connected, and only `redis` does".to_owned();
+            return Err(LimitError::Setting { key: "store".to_owned(), why });
         }
         let most = settings.ledger_entries.get() as usize;
         let ledger = match &settings.ledger {
@@ -152,6 +167,7 @@ impl Limits {
             started: Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now),
             clock,
             metrics,
+            store,
         })))
     }
 
@@ -163,11 +179,48 @@ impl Limits {
     /// Takes what the call costs from every share that it is charged to, or nothing from any.
     ///
     /// `lasting` says what begins with it; its places are held until the receipt is dropped. A cost that is an estimate is
-    /// put right by [`Receipt::settle`]; where it is not, the estimate stands.
+    /// put right by [`Receipt::settle`]; where it is not, the estimate stands. Limits in a store that several gates share are
+    /// charged by [`Limits::charge_soon`] only; here they refuse.
     ///
     /// # Errors
     /// [`Refusal`] names the limit that lets the call wait longest.
     pub fn charge(&self, subject: &Subject, cost: Cost, lasting: Option<Lasting>) -> Result<Receipt, Refusal> {
+        if self.0.store.is_some() {
+            return Err(Refusal::new(&"store".into(), Why::NoStore, PLACE_WAIT));
+        }
+        self.charge_here(subject, cost, lasting)
+    }
+
+    /// As [`Limits::charge`], and asks the store that several gates share where there is one. Dropping the future may leave
+    /// the call charged.
+    ///
+    /// # Errors
+    /// As [`Limits::charge`]; [`Why::NoStore`] where the store does not answer in time and a limit may not do without.
+    pub async fn charge_soon(
+        &self,
+        subject: &Subject,
+        cost: Cost,
+        lasting: Option<Lasting>,
+    ) -> Result<Receipt, Refusal> {
+        match &self.0.store {
+            Some(store) => store.charge(self, subject, (cost, lasting)).await,
+            None => self.charge_here(subject, cost, lasting),
+        }
+    }
+
+    /// Whether a charge has to wait for a store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.store.is_some()
+    }
+
+    /// Charges in this process.
+    pub(super) fn charge_here(
+        &self,
+        subject: &Subject,
+        cost: Cost,
+        lasting: Option<Lasting>,
+    ) -> Result<Receipt, Refusal> {
         let inner = &*self.0;
         let places = inner.take_places(subject, lasting)?;
         let now = inner.now();
@@ -210,7 +263,7 @@ impl Limits {
             }
         }
         drop(book);
-        Ok(Receipt::new(self.clone(), Taken { charged, budgets, places, cost, told }))
+        Ok(Receipt::new(self.clone(), Taken { charged, budgets, places, cost, told, shared: None }))
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -274,7 +327,7 @@ impl Inner {
         Ok(places)
     }
 
-    fn entries(&self, subject: &Subject, cost: Cost) -> Charged {
+    pub(super) fn entries(&self, subject: &Subject, cost: Cost) -> Charged {
         let nobody = Entry {
             key: self.table.fingerprint(0_u8),
             pace: Pace { refill: NonZeroU64::MIN, burst: NonZeroU32::MIN },
@@ -336,7 +389,7 @@ impl Inner {
         (shares, worst)
     }
 
-    fn refusals(&self, charged: &Charged, now: u64) -> Vec<Refusal> {
+    pub(super) fn refusals(&self, charged: &Charged, now: u64) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         for (at, rule) in charged.which.iter().enumerate() {
             let (entry, rule) = (&charged.entries[at], &self.rules[*rule]);
@@ -354,7 +407,7 @@ impl Inner {
     }
 
     /// How the rules of a call stand, for its caller.
-    fn quotas(&self, charged: &Charged, now: u64) -> Vec<Quota> {
+    pub(super) fn quotas(&self, charged: &Charged, now: u64) -> Vec<Quota> {
         if self.headers == LimitHeaders::Off {
             return Vec::new();
         }

@@ -17,6 +17,8 @@ pub(super) struct LimitMetrics {
     refused: Family<Labels, Counter>,
     would_refuse: Family<Labels, Counter>,
     lost_debts: Counter,
+    store_refused: Counter,
+    store_local: Counter,
 }
 
 /// The numbers of one limit, looked up once.
@@ -41,6 +43,16 @@ impl LimitMetrics {
             "Calls that cost more than was estimated, with no room to remember it",
             self.lost_debts.clone(),
         );
+        registry.register(
+            "falgate_limit_store_refused",
+            "Calls and frames refused because the shared store of limits did not answer",
+            self.store_refused.clone(),
+        );
+        registry.register(
+            "falgate_limit_store_local",
+            "Calls and frames counted by this gate alone because the shared store of limits did not answer",
+            self.store_local.clone(),
+        );
     }
 
     /// The numbers of the limit with this name.
@@ -51,6 +63,24 @@ impl LimitMetrics {
             refused: self.refused.get_or_create_owned(&labels),
             would_refuse: self.would_refuse.get_or_create_owned(&labels),
         }
+    }
+
+    /// The store did not answer, and the call was refused.
+    #[cfg(feature = "redis")]
+    pub(super) fn store_refused(&self) {
+        self.store_refused.inc();
+    }
+
+    /// The store did not answer, and the call was counted here.
+    #[cfg(feature = "redis")]
+    pub(super) fn store_local(&self) {
+        self.store_local.inc();
+    }
+
+    /// The number of debts that could not be remembered.
+    #[cfg(feature = "redis")]
+    pub(super) fn lost_debts(&self) -> Counter {
+        self.lost_debts.clone()
     }
 
     /// A debt that could not be remembered.

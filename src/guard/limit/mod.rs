@@ -13,8 +13,14 @@ mod metrics;
 mod period;
 mod price;
 mod receipt;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(not(feature = "redis"))]
+#[path = "redis_absent.rs"]
+mod redis;
 mod refusal;
 mod settings;
+mod store_settings;
 mod subject;
 mod table;
 mod usage;
@@ -29,9 +35,11 @@ pub use ledger::LedgerError;
 pub use limits::Limits;
 pub use price::Prices;
 pub use receipt::Receipt;
+pub use redis::RedisStore;
 pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
+pub use store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
 pub use subject::{ANONYMOUS_TIER, Subject};
 pub use usage::{LimitUsage, SpentUsage, Usage};

@@ -8,6 +8,7 @@ use super::cost::{Cost, Dimension};
 use super::headers::Told;
 use super::limits::{Charged, Limits};
 use super::period::Window;
+use super::redis::SharedReceipt;
 
 /// What a call was charged, and the places that it holds until this is dropped.
 ///
@@ -20,6 +21,7 @@ pub struct Receipt {
     places: Vec<Place>,
     cost: Cost,
     told: Told,
+    shared: Option<SharedReceipt>,
 }
 
 /// What was taken from one budget.
@@ -37,12 +39,14 @@ pub(super) struct Taken {
     pub(super) places: Vec<Place>,
     pub(super) cost: Cost,
     pub(super) told: Told,
+    /// What was taken from a store, where it was.
+    pub(super) shared: Option<SharedReceipt>,
 }
 
 impl Receipt {
     pub(super) fn new(limits: Limits, taken: Taken) -> Self {
-        let Taken { charged, budgets, places, cost, told } = taken;
-        Self { limits, charged, budgets, places, cost, told }
+        let Taken { charged, budgets, places, cost, told, shared } = taken;
+        Self { limits, charged, budgets, places, cost, told, shared }
     }
 
     /// What was charged.
@@ -53,8 +57,8 @@ impl Receipt {
 
     /// Whether something lasts until the receipt is dropped.
     #[must_use]
-    pub const fn holds_places(&self) -> bool {
-        !self.places.is_empty()
+    pub fn holds_places(&self) -> bool {
+        !self.places.is_empty() || self.shared.as_ref().is_some_and(SharedReceipt::holds_places)
     }
 
     /// Tells the caller what is left.
@@ -68,6 +72,13 @@ impl Receipt {
     /// that has ended meanwhile stay as they are.
     pub fn settle(&mut self, real: Cost) {
         let inner = self.limits.inner();
+        if let Some(shared) = &self.shared {
+            if !shared.settle(inner, self.cost, real) {
+                inner.metrics.lost_debt();
+            }
+            self.cost = real;
+            return;
+        }
         let now = inner.now();
         for (at, rule) in self.charged.which.iter().enumerate() {
             let of = inner.rules[*rule].settings.of;

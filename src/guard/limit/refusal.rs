@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::StatusCode;
 
 use super::cost::Dimension;
@@ -51,6 +52,9 @@ pub enum Why {
     /// Too many callers are being counted to count another.
     #[error("too many callers")]
     NoRoom,
+    /// The store that several gates share does not answer.
+    #[error("the store of limits does not answer")]
+    NoStore,
 }
 
 impl Lasting {
@@ -103,7 +107,7 @@ impl Refusal {
     pub const fn wait(&self) -> Option<Duration> {
         match self.why {
             Why::Never { .. } => None,
-            Why::TooFast { .. } | Why::AtOnce { .. } | Why::Spent { .. } | Why::NoRoom => Some(self.wait),
+            Why::TooFast { .. } | Why::AtOnce { .. } | Why::Spent { .. } | Why::NoRoom | Why::NoStore => Some(self.wait),
         }
     }
 }
@@ -123,6 +127,8 @@ impl ToProblem for Refusal {
                 self.wait,
             ),
             Why::NoRoom => Problem::rate_limited("Rate limit exceeded: too many callers", self.wait),
+            Why::NoStore => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "limits cannot be checked now, try again")
+                .with_header(RETRY_AFTER, HeaderValue::from(self.wait.as_secs().max(1))),
             // Waiting would not help, and fal's clients would try a 429 four times.
             Why::Never { of } => {
                 let sentence = format!("this call asks for more {} than is ever allowed at once", of.as_str());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::Dimension;
 use super::gcra::Pace;
+use super::store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
 use super::table::MOST_ENTRIES;
 use crate::wire::EndpointPattern;
 
@@ -15,6 +16,10 @@ use crate::wire::EndpointPattern;
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema), schemars(rename = "CallLimitSettings"))]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitSettings {
+    /// Where it is remembered what was charged: `memory`, or a `redis` that several gates share.
+    pub store: LimitStore,
+    /// The Redis of `store = "redis"`.
+    pub redis: RedisSettings,
     /// Most memory for what is remembered of callers, in bytes; 24 bytes a key. It is touched only as far as it is used.
     /// When it is full of callers that have not rested, new ones are refused.
     pub memory_bytes: NonZeroU32,
@@ -43,6 +48,8 @@ pub struct LimitSettings {
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
+            store: LimitStore::Memory,
+            redis: RedisSettings::default(),
             memory_bytes: NonZeroU32::new(64 << 20).expect("not zero"),
             ipv6_prefix: 64,
             headers: LimitHeaders::Draft,
@@ -114,6 +121,9 @@ pub struct RuleSettings {
     /// Count what it would refuse, but refuse nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// What it does while `redis` does not answer: `refuse` with 503, or count `local`ly, with a warning metric.
+    #[serde(default)]
+    pub when_store_is_down: WhenStoreIsDown,
 }
 
 /// What is counted while it lasts.
@@ -149,6 +159,9 @@ pub struct AtOnceSettings {
     /// Count what it would refuse, but refuse nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// What it does while `redis` does not answer: `refuse` with 503, or count `local`ly, with a warning metric.
+    #[serde(default)]
+    pub when_store_is_down: WhenStoreIsDown,
 }
 
 /// When a budget starts anew, in UTC.
@@ -188,6 +201,9 @@ pub struct BudgetSettings {
     /// Count what it would refuse, but refuse nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// What it does while `redis` does not answer: `refuse` with 503, or count `local`ly, with a warning metric.
+    #[serde(default)]
+    pub when_store_is_down: WhenStoreIsDown,
 }
 
 /// What a call of some endpoints costs.
@@ -253,6 +269,19 @@ impl LimitSettings {
         }
         if !(1..=128).contains(&self.ipv6_prefix) {
             fault("ipv6_prefix".to_owned(), "is not 1 to 128".to_owned());
+        }
+        if self.store == LimitStore::Redis {
+            // Redis counts in doubles.
+            let fits = |row: &BudgetSettings| row.amount.get().checked_mul(row.of.cells_per_unit());
+            for (at, row) in self.budget.iter().enumerate() {
+                if fits(row).is_none_or(|cells| cells > 1 << 52) {
+                    faults.push((format!("budget[{at}].amount"), "is more than Redis can count".to_owned()));
+                }
+            }
+            faults.extend(self.redis.faults());
+            if self.ledger.is_some() {
+                faults.push(("ledger".to_owned(), "keeps nothing where budgets are kept in Redis".to_owned()));
+            }
         }
         faults
     }

@@ -1,0 +1,248 @@
+//! One decision of a store: asked in one script, read back as if it had been made here.
+
+use std::time::Duration;
+
+use super::places::{self, HeldPlace};
+use super::{Inner, RedisStore, SharedReceipt, StoreError};
+use crate::guard::limit::cost::Cost;
+use crate::guard::limit::headers::Told;
+use crate::guard::limit::limits::{Charged, Inner as LimitsInner, Limits, PLACE_WAIT};
+use crate::guard::limit::receipt::{Receipt, Taken};
+use crate::guard::limit::refusal::{Refusal, Why};
+use crate::guard::limit::settings::{Lasting, Period};
+use crate::guard::limit::store_settings::WhenStoreIsDown;
+use crate::guard::limit::subject::Subject;
+use crate::guard::limit::table::Standing;
+
+/// Most that a script counts exactly.
+const MOST: u64 = 1 << 52;
+
+/// What a store is asked.
+struct Ask {
+    charged: Charged,
+    /// Indices of budgets and of limits of what lasts.
+    budgets: Vec<usize>,
+    at_once: Vec<usize>,
+    /// Of rules, then budgets, then what lasts.
+    keys: Vec<String>,
+    numbers: Vec<u64>,
+    lasting: Option<Lasting>,
+    cost: Cost,
+}
+
+/// What a store answered.
+struct Answer {
+    passes: bool,
+    /// The server's time in microseconds.
+    now: u64,
+    rest: std::vec::IntoIter<i64>,
+}
+
+impl RedisStore {
+    /// Takes what a call costs from every share that it is charged to, or nothing from any.
+    pub(in crate::guard::limit) async fn charge(
+        &self,
+        limits: &Limits,
+        subject: &Subject,
+        (cost, lasting): (Cost, Option<Lasting>),
+    ) -> Result<Receipt, Refusal> {
+        let store = &*self.0;
+        let inner = limits.inner();
+        let ask = Ask::new(store, inner, subject, (cost, lasting));
+        if ask.keys.is_empty() {
+            return limits.charge_here(subject, cost, lasting);
+        }
+        let name = rand::random::<u128>();
+        let first_place = ask.charged.which.len() + ask.budgets.len();
+        // Made before the store is asked: a caller that goes away meanwhile leaves no place taken.
+        let place = (!ask.at_once.is_empty()).then(|| HeldPlace::new(store, name, ask.keys[first_place..].to_vec()));
+        match ask.send(store, name).await {
+            Ok(answer) => ask.read(self, limits, (answer, place)),
+            Err(_) => match ask.firm(inner) {
+                Some(limit) => {
+                    inner.metrics.store_refused();
+                    Err(Refusal::new(limit, Why::NoStore, PLACE_WAIT))
+                }
+                None => {
+                    inner.metrics.store_local();
+                    limits.charge_here(subject, cost, lasting)
+                }
+            },
+        }
+    }
+}
+
+impl Ask {
+    fn new(store: &Inner, limits: &LimitsInner, subject: &Subject, (cost, lasting): (Cost, Option<Lasting>)) -> Self {
+        let charged = limits.entries(subject, cost);
+        let prefix = limits.ipv6_prefix();
+        let (mut keys, mut numbers) = (Vec::new(), Vec::new());
+        for (at, rule) in charged.which.iter().enumerate() {
+            let (entry, rule) = (&charged.entries[at], &limits.rules[*rule]);
+            let micros = |cells: u32| (u64::from(cells).saturating_mul(entry.pace.refill.get())).div_ceil(1000);
+            let full = micros(entry.pace.burst.get());
+            let cost = if entry.cells > entry.pace.burst { full + 1 } else { micros(entry.cells.get()) };
+            keys.push(store.key(&rule.name, &subject.share(rule.settings.by, prefix)));
+            numbers.extend([cost, full, u64::from(entry.only_counts)]);
+        }
+        let mut budgets = Vec::new();
+        for (at, budget) in limits.budgets.iter().enumerate() {
+            let row = &budget.settings;
+            let cells = cost.cells(row.of).min(MOST);
+            if cells == 0 || !subject.is_meant(&row.tiers, &row.endpoints) {
+                continue;
+            }
+            let period = match row.per {
+                Period::Hour => 3600,
+                Period::Day => 86_400,
+                Period::Month => 0,
+            };
+            let limit = row.amount.get().saturating_mul(row.of.cells_per_unit()).min(MOST);
+            keys.push(store.key(&budget.name, &subject.share(row.by, prefix)));
+            numbers.extend([cells, limit, period, u64::from(row.dry_run)]);
+            budgets.push(at);
+        }
+        let mut at_once = Vec::new();
+        for (at, row) in limits.at_once.iter().enumerate() {
+            let settings = &row.settings;
+            if Some(settings.of) == lasting && subject.is_meant(&settings.tiers, &settings.endpoints) {
+                keys.push(store.key(&row.name, &subject.share(settings.by, prefix)));
+                numbers.extend([u64::from(settings.most.get()), u64::from(settings.dry_run)]);
+                at_once.push(at);
+            }
+        }
+        Self { charged, budgets, at_once, keys, numbers, lasting, cost }
+    }
+
+    async fn send(&self, store: &Inner, name: u128) -> Result<Answer, StoreError> {
+        let mut call = store.charge.prepare_invoke();
+        for key in &self.keys {
+            call.key(key);
+        }
+        call.arg(self.charged.which.len()).arg(self.budgets.len()).arg(self.at_once.len());
+        call.arg(places::name_of(name)).arg(u64::try_from(store.place_lease.as_millis()).unwrap_or(MOST).min(MOST));
+        for number in &self.numbers {
+            call.arg(*number);
+        }
+        let answer: Vec<i64> = store.run(&call).await?;
+        let expected = 2 + 2 * self.charged.which.len() + 2 * self.budgets.len() + self.at_once.len();
+        if answer.len() != expected || answer[1] < 0 {
+            return Err(StoreError::Answer);
+        }
+        let mut rest = answer.into_iter();
+        let passes = rest.next() == Some(1);
+        Ok(Answer { passes, now: rest.number(), rest })
+    }
+
+    /// A limit that may not do without the store, if there is one.
+    fn firm<'a>(&self, limits: &'a LimitsInner) -> Option<&'a std::sync::Arc<str>> {
+        let is_firm = |when: WhenStoreIsDown| when == WhenStoreIsDown::Refuse;
+        let rules = self.charged.which.iter().map(|at| &limits.rules[*at]);
+        let rules = rules.map(|rule| (&rule.name, rule.settings.when_store_is_down));
+        let budgets = self.budgets.iter().map(|at| &limits.budgets[*at]);
+        let budgets = budgets.map(|budget| (&budget.name, budget.settings.when_store_is_down));
+        let at_once = self.at_once.iter().map(|at| &limits.at_once[*at]);
+        let at_once = at_once.map(|row| (&row.name, row.settings.when_store_is_down));
+        rules.chain(budgets).chain(at_once).find(|(_, when)| is_firm(*when)).map(|(name, _)| name)
+    }
+
+    /// Reads the answer as the table and the book would have given it.
+    fn read(
+        mut self,
+        store: &RedisStore,
+        limits: &Limits,
+        (mut answer, place): (Answer, Option<HeldPlace>),
+    ) -> Result<Receipt, Refusal> {
+        let inner = limits.inner();
+        let now = answer.now.saturating_mul(1000);
+        for at in 0..self.charged.which.len() {
+            let tat = answer.rest.number().saturating_mul(1000);
+            let until = answer.rest.next().unwrap_or(-1);
+            let until = u64::try_from(until).map_or(u64::MAX, |until| until.saturating_mul(1000));
+            self.charged.entries[at].standing = Standing { tat, until };
+        }
+        let mut worst = None;
+        let mut ends = Vec::new();
+        for at in &self.budgets {
+            let (end, over) = (answer.rest.number(), answer.rest.next() == Some(1));
+            let budget = &inner.budgets[*at];
+            ends.push(end);
+            let of = budget.settings.of;
+            if over && budget.settings.dry_run {
+                budget.counts.would_refuse();
+            } else if over {
+                budget.counts.refused();
+                let limit = budget.settings.amount.get().saturating_mul(of.cells_per_unit());
+                let why = if self.cost.cells(of) > limit { Why::Never { of } } else { Why::Spent { of } };
+                let wait = Duration::from_micros((end * 1_000_000).saturating_sub(answer.now));
+                worst = Some(Refusal::longer(worst, Refusal::new(&budget.name, why, wait)));
+            } else if answer.passes {
+                budget.counts.passed();
+            }
+        }
+        for at in &self.at_once {
+            let (row, taken) = (&inner.at_once[*at], answer.rest.next() == Some(1));
+            match (taken, self.lasting) {
+                (true, _) if row.settings.dry_run => row.counts.would_refuse(),
+                (true, Some(of)) => {
+                    row.counts.refused();
+                    let refusal = Refusal::new(&row.name, Why::AtOnce { of }, PLACE_WAIT);
+                    worst = Some(Refusal::longer(worst, refusal));
+                }
+                (false, _) if answer.passes => row.counts.passed(),
+                (_, _) => {}
+            }
+        }
+        let told = Told::new(inner.headers, inner.quotas(&self.charged, now));
+        if !answer.passes {
+            if let Some(place) = place {
+                place.forget();
+            }
+            let refusals = inner.refusals(&self.charged, now).into_iter();
+            let worst = refusals.fold(worst, |worst, next| Some(Refusal::longer(worst, next)));
+            let worst = worst.unwrap_or_else(|| Refusal::new(&"store".into(), Why::NoStore, PLACE_WAIT));
+            return Err(worst.with_told(told));
+        }
+        if let Some(place) = &place {
+            place.keep();
+        }
+        let shared = self.receipt(store, inner, (ends, place));
+        let Self { charged, cost, .. } = self;
+        let (budgets, places) = (Vec::new(), Vec::new());
+        Ok(Receipt::new(limits.clone(), Taken { charged, budgets, places, cost, told, shared: Some(shared) }))
+    }
+
+    fn receipt(
+        &self,
+        store: &RedisStore,
+        limits: &LimitsInner,
+        (ends, place): (Vec<u64>, Option<HeldPlace>),
+    ) -> SharedReceipt {
+        let mut rules = Vec::new();
+        for (at, rule) in self.charged.which.iter().enumerate() {
+            let (entry, rule) = (&self.charged.entries[at], &limits.rules[*rule]);
+            if entry.standing.refuses() {
+                // It only counts, and counts nothing that it would have refused.
+                rule.counts.would_refuse();
+            } else {
+                rule.counts.passed();
+                rules.push((self.keys[at].clone(), rule.settings.of, entry.pace.refill.get()));
+            }
+        }
+        let keys = &self.keys[self.charged.which.len()..];
+        let budgets = self.budgets.iter().zip(keys).zip(ends);
+        let budgets = budgets.map(|((at, key), end)| (key.clone(), limits.budgets[*at].settings.of, end)).collect();
+        SharedReceipt { store: store.clone(), rules, budgets, place }
+    }
+}
+
+/// Numbers of an answer, none of which is negative but where the script says so.
+trait Numbers {
+    fn number(&mut self) -> u64;
+}
+
+impl Numbers for std::vec::IntoIter<i64> {
+    fn number(&mut self) -> u64 {
+        self.next().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+    }
+}
