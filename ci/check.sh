@@ -7,10 +7,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Where the model library must be there, a test that cannot run is a failure. GPU tests stay optional.
-export FALGATE_REQUIRE=${FALGATE_REQUIRE-model}
+export FALGATE_REQUIRE=${FALGATE_REQUIRE-model,redis}
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR-never}
 # The rooms that can be mounted alone must build alone, and then the whole.
-feature_sets=(proxy guard upstream playground server)
+feature_sets=(proxy guard redis upstream playground server)
 
 say() { printf '\n== %s\n' "$*"; }
 die() {
@@ -24,7 +24,7 @@ tools() {
     command -v cargo >/dev/null || export PATH="${CARGO_HOME:-${HOME:-}/.cargo}/bin:$PATH"
     command -v cargo >/dev/null || die "Rust is missing: install it with rustup, then run again"
     local missing=() pair
-    for pair in cc:build-essential c++:build-essential make:make git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm chromium:chromium; do
+    for pair in cc:build-essential c++:build-essential make:make git:git openssl:openssl curl:curl python3:python3 pip3:python3-pip node:nodejs npm:npm chromium:chromium redis-server:redis-server; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)

@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use falgate::config::{Config, Environment};
-use falgate::gate::{Orders, Outside, ServeError};
+use falgate::gate::{AssembleError, Orders, Outside, ServeError};
+use falgate::guard::RedisStore;
 use falgate::telemetry::{LogGuard, LogLevel, LogWriter};
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -34,8 +35,10 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
     if let Some(log) = &log {
         falgate::telemetry::HttpMetrics::show_log(&mut registry, log.clone());
     }
+    let unusable = |cause| Failure::Unusable { causes: vec![ServeError::from(AssembleError::from(cause))] };
+    let limit_store = RedisStore::connect(&config.limits, |name| environment.look_up(name)).await.map_err(unusable)?;
     let (engine, go) = engine::start(config, environment, &mut registry)?.unzip();
-    let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name) };
+    let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name), limit_store };
     let served = match falgate::gate::bind(config, outside, registry) {
         Ok(bound) => {
             if let Some(go) = go {

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineState};
 use crate::guard::{
     AccessKeys, AccessKeysLayer, ClientAddrLayer, LimitError, LimitLayer, Limits, OriginFault, OriginsLayer, Prices,
-    TokenKeyError, TokenService, Tokens,
+    RedisStore, TokenKeyError, TokenService, Tokens,
 };
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
@@ -49,6 +49,8 @@ pub struct Outside<'a> {
     pub log: Option<LogWriter>,
     /// Looks up a variable of the process environment that may hold a secret.
     pub look_up: &'a dyn Fn(&str) -> Option<String>,
+    /// The store of limits that several gates share, connected, where the configuration wants one.
+    pub limit_store: Option<RedisStore>,
 }
 
 /// What the gate serves: every call, from whichever door.
@@ -137,7 +139,7 @@ pub fn assemble(
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
     let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
-    let limits = limits(config, registry)?;
+    let limits = limits(config, outside, registry)?;
     let host = host(config, outside, (drained, limits.as_ref()), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
@@ -213,11 +215,14 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
 }
 
 /// The limits, where the settings have any.
-fn limits(config: &Config, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
+fn limits(config: &Config, outside: &Outside<'_>, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
     if config.limits.is_empty() {
         return Ok(None);
     }
-    let limits = Limits::open(&config.limits)?;
+    let limits = match &outside.limit_store {
+        Some(store) => Limits::open_shared(&config.limits, store.clone())?,
+        None => Limits::open(&config.limits)?,
+    };
     limits.register(registry);
     Ok(Some(limits))
 }
@@ -254,7 +259,7 @@ fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKe
 
 /// Opens what [`assemble`] opens from files and variables, and says all that fails.
 pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<AssembleError> {
-    let outside = Outside { engine: None, log: None, look_up };
+    let outside = Outside { engine: None, log: None, look_up, limit_store: None };
     let fetch = config.engine.enabled.then(|| Fetcher::new(config.host.fetch.clone()));
     [
         open_keys(config, &outside).err().map(AssembleError::from),

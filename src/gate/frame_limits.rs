@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::guard::{Limits, Prices, Subject};
-use crate::host::realtime::{FrameAsk, FrameBudget, OverBudget};
+use crate::host::realtime::{FrameAsk, FrameBudget, FrameCharge, OverBudget};
 
 /// How long a page waits that asks for what is never allowed: it may as well not ask again.
 const NEVER: Duration = Duration::from_secs(86_400);
@@ -18,7 +18,7 @@ pub(super) struct FrameLimits {
 }
 
 impl FrameBudget for FrameLimits {
-    fn charge(&self, ask: &FrameAsk<'_>) -> Result<(), OverBudget> {
+    fn charge(&self, ask: &FrameAsk<'_>) -> FrameCharge {
         let subject = Subject {
             address: ask.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             caller: ask.caller.map(|caller| Arc::clone(&caller.name)),
@@ -26,8 +26,11 @@ impl FrameBudget for FrameLimits {
             endpoint: ask.endpoint.cloned(),
         };
         let cost = self.prices.frame(ask.endpoint, ask.pictures);
-        // What is charged for an input stands: it was rendered when it was asked for.
-        let charged = self.limits.charge(&subject, cost, None).map(drop);
-        charged.map_err(|refusal| OverBudget { wait: refusal.wait().unwrap_or(NEVER) })
+        let limits = self.limits.clone();
+        Box::pin(async move {
+            // What is charged for an input stands: it was rendered when it was asked for.
+            let charged = limits.charge_soon(&subject, cost, None).await.map(drop);
+            charged.map_err(|refusal| OverBudget { wait: refusal.wait().unwrap_or(NEVER) })
+        })
     }
 }

@@ -15,9 +15,9 @@ pub use identity::{
 pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
 pub use limit::{
     ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, Lasting, LedgerError, LimitError,
-    LimitHeaders, LimitLayer, LimitSettings, LimitUsage, LimitStore, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
-    RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy, SpentUsage, Subject, Tier, Usage, Verdict, WhenStoreIsDown, Why,
-    real_cost, subject_of,
+    LimitHeaders, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
+    RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy, SpentUsage, Subject, Tier,
+    Usage, Verdict, WhenStoreIsDown, Why, real_cost, subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;

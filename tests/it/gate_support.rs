@@ -9,6 +9,7 @@ use falgate::config::{Config, Environment};
 use falgate::engine::{Engine, FakeBackend, FakeControl, FakeSettings};
 use falgate::gate::accept::DrainReport;
 use falgate::gate::{Orders, Outside, ServeError, bind};
+use falgate::guard::RedisStore;
 use falgate::telemetry::LogWriter;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -96,7 +97,9 @@ impl Gate {
             None
         };
         let theirs = engine.as_ref().map(|(engine, _)| engine.clone());
-        let outside = Outside { engine: theirs, log, look_up: &|name| environment.look_up(name) };
+        let look_up = |name: &str| environment.look_up(name);
+        let limit_store = RedisStore::connect(&config.limits, look_up).await.unwrap();
+        let outside = Outside { engine: theirs, log, look_up: &look_up, limit_store };
         let bound = bind(&config, outside, Registry::default()).unwrap();
         let address = bound.local_addr().unwrap();
         let admin = bound.admin_addr().unwrap().unwrap();

@@ -83,6 +83,8 @@ mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
 #[cfg(test)]
+mod guard_limits_redis;
+#[cfg(test)]
 mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
@@ -128,6 +130,8 @@ mod realtime_messages;
 mod realtime_soak;
 #[cfg(test)]
 mod realtime_support;
+#[cfg(test)]
+mod redis_support;
 #[cfg(test)]
 mod relay_close;
 #[cfg(test)]

@@ -108,14 +108,16 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<Charged<S::Future>, Either<Ready<Outcome<S>>, Pin<Box<dyn Future<Output = Outcome<S>> + Send>>>>;
+    type Future =
+        Either<Charged<S::Future>, Either<Ready<Outcome<S>>, Pin<Box<dyn Future<Output = Outcome<S>> + Send>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some((charging, ask)) = self.charging.as_ref().and_then(|charging| Some((charging, charging.ask(&request)?)))
+        let Some((charging, ask)) =
+            self.charging.as_ref().and_then(|charging| Some((charging, charging.ask(&request)?)))
         else {
             return Either::Left(Charged { inner: self.inner.call(request), receipt: None });
         };

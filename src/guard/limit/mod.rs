@@ -20,6 +20,7 @@ mod redis;
 mod redis;
 mod refusal;
 mod settings;
+mod standing;
 mod store_settings;
 mod subject;
 mod table;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderValue, RETRY_AFTER};
 use http::StatusCode;
+use http::header::{HeaderValue, RETRY_AFTER};
 
 use super::cost::Dimension;
 use super::headers::Told;
@@ -107,7 +107,9 @@ impl Refusal {
     pub const fn wait(&self) -> Option<Duration> {
         match self.why {
             Why::Never { .. } => None,
-            Why::TooFast { .. } | Why::AtOnce { .. } | Why::Spent { .. } | Why::NoRoom | Why::NoStore => Some(self.wait),
+            Why::TooFast { .. } | Why::AtOnce { .. } | Why::Spent { .. } | Why::NoRoom | Why::NoStore => {
+                Some(self.wait)
+            }
         }
     }
 }

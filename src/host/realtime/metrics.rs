@@ -167,6 +167,19 @@ impl Drop for Open {
     }
 }
 
+/// What a socket moved, for its line in the log.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    pub(super) inputs: u64,
+    pub(super) results: u64,
+    pub(super) errors: u64,
+    pub(super) superseded: u64,
+    pub(super) stale: u64,
+    pub(super) similar: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::frame_budget::{FrameAsk, OverBudget};
+use super::frame_budget::{FrameAsk, FrameCharge};
 use super::metrics::SocketMetrics;
 use super::settings::RealtimeSettings;
 use crate::guard::Caller;
@@ -33,10 +33,10 @@ impl Seat {
     }
 
     /// Takes what an input costs from its caller's budget, where somebody keeps one.
-    pub(super) fn charge(&self, input: &LcmInput) -> Result<(), OverBudget> {
-        let Some(budget) = &self.host.frame_budget else { return Ok(()) };
+    pub(super) fn charge(&self, input: &LcmInput) -> Option<FrameCharge> {
+        let budget = self.host.frame_budget.as_ref()?;
         let (caller, client, endpoint) = (self.caller.as_ref(), self.client, self.endpoint.as_ref());
-        budget.charge(&FrameAsk { caller, client, endpoint, pictures: input.num_images })
+        Some(budget.charge(&FrameAsk { caller, client, endpoint, pictures: input.num_images }))
     }
 
     /// Under which difference a picture is not rendered again; `None` where all are.

@@ -10,11 +10,12 @@ use tokio_tungstenite::tungstenite::{Error as LineError, Message, error::Protoco
 
 use super::clock::{Due, Seen, Times, due};
 use super::end::End;
+use super::frame_budget::{FrameCharge, OverBudget};
 use super::inbox::{Inbox, Taken};
 use super::line::{self, Line};
 use super::mailbox::Mailbox;
 use super::meter::Breach;
-use super::metrics::Dropped;
+use super::metrics::{Dropped, Tally};
 use super::outbox::Outbox;
 use super::seat::{Asked, Seat};
 use super::similar::Look;
@@ -26,19 +27,6 @@ use crate::wire::message::{Control, error_word};
 /// Rounds of reading, working and writing before other tasks have their turn.
 const ROUNDS: usize = 32;
 
-/// What a socket moved, for its line in the log.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
-    pub(super) inputs: u64,
-    pub(super) results: u64,
-    pub(super) errors: u64,
-    pub(super) superseded: u64,
-    pub(super) stale: u64,
-    pub(super) similar: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
-
 /// A socket that is open.
 pub(super) struct Socket {
     seat: Arc<Seat>,
@@ -47,6 +35,8 @@ pub(super) struct Socket {
     inbox: Inbox,
     mailbox: Mailbox<Box<Asked>>,
     outbox: Outbox<Message>,
+    /// The input whose turn came, until somebody who keeps count has let it pass.
+    asking: Option<(Box<Asked>, FrameCharge)>,
     work: Option<Box<Work>>,
     /// Something was handed to the line and has not left it.
     writing: bool,
@@ -83,6 +73,7 @@ impl Socket {
             inbox: Inbox::new(seat.wishes.direct),
             mailbox: Mailbox::new(places),
             outbox,
+            asking: None,
             work: None,
             writing: false,
             times,
@@ -128,7 +119,7 @@ impl Socket {
     }
 
     fn is_busy(&self) -> bool {
-        self.work.is_some() || !self.mailbox.is_empty()
+        self.work.is_some() || self.asking.is_some() || !self.mailbox.is_empty()
     }
 
     /// Writes what waits; true if something moved.
@@ -241,9 +232,25 @@ impl Socket {
         let mut moved = false;
         loop {
             let may_begin = self.work.as_ref().is_none_or(|work| work.may_begin());
-            if may_begin && let Some(asked) = self.mailbox.take() {
-                self.begin(*asked);
+            if may_begin
+                && self.asking.is_none()
+                && let Some(asked) = self.mailbox.take()
+            {
                 moved = true;
+                match self.seat.charge(&asked.input) {
+                    Some(charge) => self.asking = Some((asked, charge)),
+                    None => self.begin(*asked),
+                }
+            }
+            if let Some((_, charge)) = &mut self.asking
+                && let Poll::Ready(charged) = charge.as_mut().poll(cx)
+            {
+                moved = true;
+                match (charged, self.asking.take()) {
+                    (Ok(()), Some((asked, _))) => self.begin(*asked),
+                    (Err(over), Some((asked, _))) => self.over_budget(&asked, over),
+                    (_, None) => {}
+                }
             }
             let Some(work) = &mut self.work else { return moved };
             let Poll::Ready(came) = work.poll(cx, &self.seat) else { return moved };
@@ -256,13 +263,13 @@ impl Socket {
         }
     }
 
+    fn over_budget(&mut self, asked: &Asked, over: OverBudget) {
+        let reason = format!("more pictures than you may have, try again in {:.1} s", over.wait.as_secs_f64());
+        let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
+        self.refuse(Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence }.text());
+    }
+
     fn begin(&mut self, asked: Asked) {
-        if let Err(over) = self.seat.charge(&asked.input) {
-            let reason = format!("more pictures than you may have, try again in {:.1} s", over.wait.as_secs_f64());
-            let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
-            let error = Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence };
-            return self.refuse(error.text());
-        }
         let last = self.last_look.clone();
         self.work.get_or_insert_default().begin(&self.seat, asked, last);
     }

@@ -132,7 +132,8 @@ impl Way {
         // Twice: it may try a second time.
         let opened = tokio::time::timeout(connect * 2 + ms(1000), opening).await;
         let mut connection = opened.map_err(|late| LimitError::Store(late.into()))?.map_err(unreachable)?;
-        let scripts = [include_str!("charge.lua"), include_str!("settle.lua"), include_str!("hold.lua")].map(Script::new);
+        let scripts =
+            [include_str!("charge.lua"), include_str!("settle.lua"), include_str!("hold.lua")].map(Script::new);
         for script in &scripts {
             // A server that is too old, or a user that may not run scripts, is found out now.
             script.prepare_invoke().load_async(&mut connection).await.map_err(unreachable)?;

@@ -134,8 +134,8 @@ pub(super) async fn renew(store: Weak<Inner>) {
 async fn hold(store: &Inner, place: u128, (keys, lease_ms): (&[String], u64)) -> bool {
     let mut call = store.hold.prepare_invoke();
     for key in keys.iter() {
-                    call.key(key);
-                }
+        call.key(key);
+    }
     call.arg(name_of(place)).arg(lease_ms);
     store.run::<u8>(&call).await.is_ok()
 }
