@@ -83,14 +83,14 @@ impl Redis {
 
 /// Limits in the server at `url`.
 pub(crate) async fn open(url: &str, tables: Value) -> Result<Limits, falgate::guard::LimitError> {
-    let settings = settings(tables);
+    let settings = settings(&tables);
     let url = url.to_owned();
     let look_up = move |name: &str| Some(if name == "URL" { url.clone() } else { HASH_KEY.to_owned() });
     let store = RedisStore::connect(&settings, look_up).await?.expect("the settings want one");
     Limits::open_shared(&settings, store)
 }
 
-fn settings(tables: Value) -> LimitSettings {
+fn settings(tables: &Value) -> LimitSettings {
     let mut all = json!({"store": "redis", "redis": {"url_env": "URL", "hash_key_env": "KEY", "timeout_ms": 5000}});
     for (name, value) in tables.as_object().unwrap() {
         match all[name].as_object_mut() {
