@@ -20,9 +20,9 @@ pub fn cautions(config: &Config) -> Vec<&'static str> {
              prompts and pictures are sent in the clear, or all callers share the address of what is in front",
         ),
         (
-            is_public && config.engine.enabled && guard.keys.is_open(),
-            "gate.listen is reachable from other machines, and guard.keys names no access keys: whoever reaches the gate may \
-             use its engine",
+            is_public && config.engine.enabled && !guard.names_callers() && guard.human.is_none(),
+            "gate.listen is reachable from other machines, and there is nothing to know callers by (guard.keys, guard.jwt, \
+             guard.session, guard.human): whoever reaches the gate may use its engine",
         ),
         (
             gate.admin.is_some_and(|admin| !admin.ip().is_loopback() && admin.ip().is_unspecified()),
