@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Config, Environment, Fault};
 use crate::gate::{Destination, Uploads};
-use crate::guard::{AccessKeys, HumanSecret, JwtKeySource, TokenKeySource, judge_token_keys};
+use crate::guard::{AccessKeys, CallerPolicy, HumanSecret, JwtKeySource, TokenKeySource, judge_token_keys};
 use crate::upstream::{KeyRing, KeySource};
 use crate::wire::TokenIssuer;
 
@@ -54,6 +54,10 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
             Destination::Upstream if row.token == TokenIssuer::Fal && !config.proxy.targets.tokens => {
                 let what = format!("is `fal` for `{}`, but proxy.targets.tokens is false", row.endpoint);
                 faults.push(Fault::new(format!("route[{index}].token"), what));
+            }
+            Destination::Upstream if row.token == TokenIssuer::Fal && row.callers == Some(CallerPolicy::Deny) => {
+                let what = format!("is `deny` for `{}`, but fal's tokens open it past this gate", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].callers"), what));
             }
             Destination::Engine | Destination::Upstream => {}
         }

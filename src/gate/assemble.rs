@@ -188,7 +188,7 @@ pub async fn assemble(
     let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
     let who = who.with_cookies();
     let proxy = pages.layer(who.layer(plain.layer(behind_proxy.layer(limited))));
-    let human = human.map(|human| pages.layer(human));
+    let human = human.map(|human| Arc::new(pages.layer(human)));
     let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());

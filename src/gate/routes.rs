@@ -32,8 +32,9 @@ pub struct Routes<P, F, D> {
     pub files: F,
     /// Everything else: fal-shaped paths.
     pub direct: D,
-    /// Where pages hand in the token of a human check, where there is one.
-    pub human: Option<Origins<HumanService>>,
+    /// Where pages hand in the token of a human check, where there is one. It is seldom called and always ready, so it is
+    /// cloned when it is, and not with every connection.
+    pub human: Option<Arc<Origins<HumanService>>>,
     /// Knows visitors again, who may begin with the page.
     pub who: IdentityLayer,
     /// The page at `/`, and the shim.
@@ -97,8 +98,9 @@ where
             return at_once(answer);
         }
         if path == HUMAN_PATH {
-            let Some(human) = &mut self.human else { return at_once(Problem::not_found(path).into()) };
-            return Either::Right(Either::Right(Either::Right(Either::Left(Box::pin(human.call(request))))));
+            let Some(human) = &self.human else { return at_once(Problem::not_found(path).into()) };
+            let answer = Origins::clone(human).call(request);
+            return Either::Right(Either::Right(Either::Right(Either::Left(Box::pin(answer)))));
         }
         if let Some(token) = self.token.as_mut().filter(|_| path == TOKEN_PATH) {
             return Either::Right(Either::Right(Either::Left(token.call(request))));

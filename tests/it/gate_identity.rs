@@ -185,6 +185,24 @@ async fn each_route_says_who_may_call_it() {
 }
 
 #[tokio::test]
+async fn fals_own_tokens_go_to_those_only_who_may_call_every_row() {
+    let fal = login_and_fal().await;
+    let rows = "[[route]]\nendpoint = \"fal-ai/flux/**\"\nto = \"upstream\"\ntoken = \"fal\"\ncallers = \"required\"\n";
+    let gate =
+        start(&format!("{KEYS}{}tokens = true\n{ENGINE}callers = \"anonymous\"\n{rows}", fal_at(&fal.url()))).await;
+    let ask = async |app: &str, who: Option<&str>| {
+        let mut headers = vec![JSON, ("x-fal-target-url", "https://rest.fal.ai/tokens/")];
+        headers.extend(who.map(|who| ("authorization", who)));
+        let body = format!("{{\"allowed_apps\":[\"{app}\"]}}");
+        gate.send(asked(Method::POST, PROXY, &headers, body)).await.status.as_u16()
+    };
+    assert_eq!([ask("flux", None).await, ask("lcm-sd15-i2i", None).await], [401, 200]);
+    assert!(fal.seen().is_empty(), "a socket with fal's token would go past this gate");
+    assert_eq!([ask("flux", Some(ANN)).await, ask("lcm-sd15-i2i", Some(ANN)).await], [200, 200]);
+    assert_eq!(fal.only().path_and_query, "/tokens/");
+}
+
+#[tokio::test]
 async fn where_the_application_has_logins_the_key_proxy_asks_for_one() {
     let fal = login_and_fal().await;
     let gate = start(&format!("{}{}{ENGINE}", jwt(&fal.url()), fal_at(&fal.url()))).await;

@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::caller::Caller;
 use super::settings::CallerPolicy;
 use super::visitor::HumanRule;
-use crate::wire::{Body, CallKind, EndpointPattern, FalCall, Problem, Reach, TargetUrl, ToProblem};
+use crate::wire::{Body, CallKind, EndpointPattern, FalCall, Problem, Reach, TargetUrl, ToProblem, TokenIssuer};
 
 /// Who may make which call.
 #[derive(Debug, Clone)]
@@ -83,8 +83,27 @@ impl CallerRules {
     /// # Errors
     /// [`CallerRefusal`] if not.
     pub fn judge(&self, call: &FalCall, caller: Option<&Caller>) -> Result<(), CallerRefusal> {
+        self.hold(self.policy(call), call, caller)
+    }
+
+    /// Whether `caller` may have a token that fal signs: its socket goes past this gate, so nobody judges it again, and the
+    /// strictest of all rows holds. Rows that are closed have no such tokens.
+    ///
+    /// # Errors
+    /// [`CallerRefusal`] if not.
+    pub fn judge_token_of_fal(&self, call: &FalCall, caller: Option<&Caller>) -> Result<(), CallerRefusal> {
+        let wants_names = |policy: &CallerPolicy| *policy == CallerPolicy::Required;
+        let strictest = match self.otherwise {
+            CallerPolicy::Deny => CallerPolicy::Deny,
+            _ if self.rows.iter().filter_map(|(_, policy)| policy.as_ref()).any(wants_names) => CallerPolicy::Required,
+            otherwise => otherwise,
+        };
+        self.hold(strictest, call, caller)
+    }
+
+    fn hold(&self, policy: CallerPolicy, call: &FalCall, caller: Option<&Caller>) -> Result<(), CallerRefusal> {
         let is_named = caller.is_some_and(|caller| !caller.is_visitor());
-        match self.policy(call) {
+        match policy {
             CallerPolicy::Deny => Err(CallerRefusal::Closed),
             CallerPolicy::Required if !is_named => {
                 Err(CallerRefusal::Nameless { app: call.endpoint.as_ref().map(ToString::to_string) })
@@ -126,7 +145,7 @@ pub enum NamelessReach {
 
 /// Lets only those make a call that its route wants.
 ///
-/// Needs [`TargetUrl`], reads [`Caller`]; adds nothing. A call without a [`TargetUrl`] and `OPTIONS` pass.
+/// Needs [`TargetUrl`], reads [`Caller`] and [`TokenIssuer`]; adds nothing. A call without a [`TargetUrl`] and `OPTIONS` pass.
 #[derive(Debug, Clone)]
 pub struct CallersLayer {
     rules: Arc<CallerRules>,
@@ -174,7 +193,12 @@ where
         let Some(target) = extensions.get::<TargetUrl>().filter(|_| request.method() != Method::OPTIONS) else {
             return Either::Left(self.inner.call(request));
         };
-        if let Err(refusal) = self.layer.rules.judge(target.call(), caller) {
+        // Only the proxy, which has looked at the apps that are named, says who signs a token.
+        let judged = match extensions.get::<TokenIssuer>() {
+            Some(TokenIssuer::Fal) => self.layer.rules.judge_token_of_fal(target.call(), caller),
+            Some(TokenIssuer::Gate) | None => self.layer.rules.judge(target.call(), caller),
+        };
+        if let Err(refusal) = judged {
             return Either::Right(ready(Ok(refusal.to_problem().into())));
         }
         let is_nameless = caller.is_none_or(Caller::is_visitor);
@@ -236,6 +260,7 @@ mod tests {
         let initiate = FalCall { kind: CallKind::Initiate, endpoint: None, request_id: None };
         assert!(rules(HumanRule::Anyone).judge(&token, None).is_ok());
         assert!(rules(HumanRule::Anyone).judge(&initiate, None).is_err());
+        assert!(rules(HumanRule::Anyone).judge_token_of_fal(&token, None).is_err(), "nobody judges its socket");
         assert_eq!(CallerRules::new([], CallerPolicy::Deny).judge(&token, None), Err(CallerRefusal::Closed));
     }
 }
