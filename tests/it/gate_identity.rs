@@ -2,12 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use falgate::config::{Config, Environment};
-use falgate::gate::{AssembleError, IdentityError, Outside, ServeError, bind};
 use http::Method;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use crate::engine_support::within;
@@ -28,14 +25,17 @@ fn signing_key() -> EncodingKey {
     EncodingKey::from_ed_der(&[&ED25519_HEAD[..], &[7; 32]].concat())
 }
 
+/// The login's keys, as it shows them.
+pub(crate) fn key_set() -> Vec<u8> {
+    let mut jwk = Jwk::from_encoding_key(&signing_key(), Algorithm::EdDSA).unwrap();
+    jwk.common.key_id = Some("k1".to_owned());
+    serde_json::to_vec(&JwkSet { keys: vec![jwk] }).unwrap()
+}
+
 /// A login that shows its keys, and fal behind the same port.
-async fn login_and_fal() -> FakeFal {
+pub(crate) async fn login_and_fal() -> FakeFal {
     FakeFal::http(|seen| match seen.path_and_query.as_str() {
-        "/keys" => {
-            let mut jwk = Jwk::from_encoding_key(&signing_key(), Algorithm::EdDSA).unwrap();
-            jwk.common.key_id = Some("k1".to_owned());
-            Reply::json(200, serde_json::to_vec(&JwkSet { keys: vec![jwk] }).unwrap())
-        }
+        "/keys" => Reply::json(200, key_set()),
         _ => Reply::json(200, "{\"from\":\"fal\"}"),
     })
     .await
@@ -52,7 +52,7 @@ fn bearer(caller: &str, changes: Value) -> String {
     format!("Bearer {}", jsonwebtoken::encode(&header, &claims, &signing_key()).unwrap())
 }
 
-fn jwt(login: &str) -> String {
+pub(crate) fn jwt(login: &str) -> String {
     format!(
         "[guard.jwt]\nissuer = \"https://login.example\"\naudience = \"draw\"\nalgorithms = [\"EdDSA\"]\n\
          keys = {{ jwks_url = \"{login}/keys\" }}\ntier_claim = \"plan\"\n"
@@ -331,85 +331,4 @@ async fn access_keys_change_without_a_restart_and_a_broken_file_changes_nothing(
     })
     .await;
     assert_eq!(direct(&gate, APP, Some(&cleo)).await.status, 200);
-}
-
-async fn refusal(text: &str, variables: &[(&str, &str)]) -> Option<IdentityError> {
-    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-    let environment = Environment::new(variables).with_flag("--listen", "gate.listen", "\"127.0.0.1:0\"").with_flag(
-        "--token-keys",
-        "guard.tokens.keys",
-        "\"memory\"",
-    );
-    let config = Config::load(text, &environment).unwrap_or_else(|faults| panic!("{faults}"));
-    let outside = Outside { engine: None, log: None, look_up: &|name| environment.look_up(name) };
-    match bind(&config, outside, Registry::default()).await.err() {
-        Some(ServeError::Assemble(AssembleError::Identity(error))) => Some(error),
-        None => None,
-        Some(other) => panic!("{other}"),
-    }
-}
-
-#[tokio::test]
-async fn a_check_that_cannot_be_made_stops_the_start() {
-    let down = FakeFal::http(|_| Reply::json(500, "{}")).await;
-    let empty = FakeFal::http(|_| Reply::json(200, "{\"keys\":[]}")).await;
-    let elsewhere = FakeFal::http(|_| Reply::json(302, "").header("location", "https://login.example/keys")).await;
-    let large = FakeFal::http(|_| Reply::json(200, vec![b' '; 300 * 1024])).await;
-    for login in [&down, &empty, &elsewhere, &large] {
-        let error = refusal(&jwt(&login.url()), &[]).await.expect("no keys, no gate");
-        assert!(matches!(error, IdentityError::Jwt(_)), "{error}");
-    }
-    assert_eq!(elsewhere.seen().len(), 1, "a redirect is not followed");
-    let good = login_and_fal().await;
-    assert!(refusal(&jwt(&good.url()), &[]).await.is_none());
-    let secret =
-        jwt("https://x").replace("EdDSA", "HS256").replace("jwks_url = \"https://x/keys\"", "secret_env = \"S\"");
-    assert!(matches!(refusal(&secret, &[]).await, Some(IdentityError::Jwt(_))));
-    assert!(matches!(refusal(&secret, &[("S", "short")]).await, Some(IdentityError::Jwt(_))));
-    assert!(refusal(&secret, &[("S", "a secret of more than thirty-two bytes")]).await.is_none());
-    let human = "[guard.visitors]\nenabled = true\nkeys = \"memory\"\n[guard.human]\nprovider = \"turnstile\"\n\
-                 secret = { env = \"W\" }\n";
-    assert!(matches!(refusal(human, &[]).await, Some(IdentityError::Human(_))));
-    assert!(matches!(refusal(human, &[("W", "  ")]).await, Some(IdentityError::Human(_))));
-    assert!(refusal(human, &[("W", "widget-secret")]).await.is_none());
-    let visitors = "[guard.visitors]\nenabled = true\nkeys = { env = \"V\" }\n";
-    assert!(matches!(refusal(visitors, &[]).await, Some(IdentityError::Visitors(_))));
-}
-
-#[tokio::test]
-async fn keys_come_over_tls_under_an_authority_of_ones_own() {
-    let set = {
-        let mut jwk = Jwk::from_encoding_key(&signing_key(), Algorithm::EdDSA).unwrap();
-        jwk.common.key_id = Some("k1".to_owned());
-        serde_json::to_vec(&JwkSet { keys: vec![jwk] }).unwrap()
-    };
-    let login = FakeFal::https(move |_| Reply::json(200, set.clone()), &["h2", "http/1.1"]).await;
-    assert!(matches!(refusal(&jwt(&login.url()), &[]).await, Some(IdentityError::Jwt(_))), "nobody vouches for it");
-    let trusting = format!("[guard.identity]\nca_file = {:?}\n{}", login.ca_file(), jwt(&login.url()));
-    assert!(refusal(&trusting, &[]).await.is_none());
-}
-
-#[test]
-fn settings_that_cannot_be_meant_are_faults() {
-    let faults = |text: &str| match Config::load(text, &Environment::default()) {
-        Ok(_) => String::new(),
-        Err(faults) => faults.to_string(),
-    };
-    for (text, key) in [
-        (jwt("http://login.example"), "guard.jwt.keys.jwks_url"),
-        ("[guard.identity]\norder = [\"keys\", \"keys\"]\n".to_owned(), "guard.identity.order"),
-        ("[guard.identity]\norder = [\"visitor\", \"keys\"]\n".to_owned(), "guard.identity.order"),
-        (format!("[guard.identity]\norder = [\"keys\"]\n{}", jwt("https://login.example")), "guard.identity.order"),
-        ("[guard.identity]\ncallers = \"required\"\n".to_owned(), "guard.identity.callers"),
-        ("[guard.human]\nprovider = \"turnstile\"\nsecret = { env = \"X\" }\n".to_owned(), "guard.human"),
-        ("[guard.session]\nurl = \"http://app.example/auth\"\ncookies = [\"s\"]\n".to_owned(), "guard.session.url"),
-        ("[guard.session]\nurl = \"https://app.example/auth\"\ncookies = []\n".to_owned(), "guard.session.cookies"),
-        (
-            "[guard.origins]\nallow = [\"*\"]\n[guard.session]\nurl = \"https://app.example/auth\"\ncookies = [\"s\"]\n"
-                .to_owned(),
-            "guard.session",
-        ),
-    ] {
-        assert!(faults(&text).contains(key), "{key}: {}", faults(&text));
-    }
 }

@@ -63,6 +63,8 @@ mod gate_doors;
 #[cfg(test)]
 mod gate_identity;
 #[cfg(test)]
+mod gate_identity_start;
+#[cfg(test)]
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
