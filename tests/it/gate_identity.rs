@@ -42,7 +42,7 @@ pub(crate) async fn login_and_fal() -> FakeFal {
 }
 
 /// A token of the login's, as it stands in `Authorization`.
-fn bearer(caller: &str, changes: Value) -> String {
+pub(crate) fn bearer(caller: &str, changes: Value) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let mut claims =
         json!({"iss": "https://login.example", "aud": "draw", "sub": caller, "plan": "pro", "exp": now + 60});

@@ -107,6 +107,8 @@ mod host_storage;
 #[cfg(test)]
 mod http2_wire;
 #[cfg(test)]
+mod identity_canary;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
