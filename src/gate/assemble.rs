@@ -132,6 +132,9 @@ pub async fn assemble(
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
     let OpenIdentity { identity, keys: access_keys, human } = identity::open(config, outside.look_up).await?;
+    if !identity.is_empty() {
+        identity.register(registry);
+    }
     let callers = Rules::of(config, &table);
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::engine_support::within;
 use crate::gate_support::{APP, ENGINE, FAL_KEY, Gate, PROXY, RUN, asked, detail, fal_at};
 use crate::host_desk::{Answer, input};
-use crate::realtime_support::{Page, SOCKET, UNAUTHORIZED, Wishes, stroke};
+use crate::realtime_support::{Page, SOCKET, UNAUTHORIZED, Wishes, metric, stroke};
 use crate::support::fake_fal::{FakeFal, Reply};
 use crate::support::log::Log;
 
@@ -151,6 +151,8 @@ async fn a_bad_credential_is_401_at_every_door_and_never_nobody() {
         assert_eq!(proxied(&gate, RUN, authorization).await.status, 200, "{authorization:?}");
         assert_eq!(direct(&gate, APP, authorization).await.status, 200, "{authorization:?}");
     }
+    let counted = async |who: &str| metric(&gate, &format!("falgate_callers_total{{who=\"{who}\"}}")).await;
+    assert_eq!([counted("refused").await, counted("named").await, counted("nobody").await], [79.0, 6.0, 2.0]);
     let refused = direct(&gate, "/fal-ai/flux", None).await;
     assert_eq!(refused.status, 403, "whoever has no name does not spend the owner's money at this door");
     assert_eq!(fal.seen().len(), 1);

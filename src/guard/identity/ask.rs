@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use prometheus_client::registry::Registry;
+
 use super::caller::Caller;
 use super::credentials::{Authorization, Credentials, is_jwt};
 use super::jwt::JwtVerifier;
+use super::metrics::{IdentityMetrics, Who};
 use super::session::Sessions;
 use super::visitor::{COOKIE, HumanRule, Visit, Visitors};
 use crate::guard::{ANONYMOUS_TIER, AccessKeys, KeyRefusal, Tier};
@@ -26,7 +29,10 @@ pub enum IdentityBy {
 
 /// The ways to find out who calls, in the order in which they are asked. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Identity(Arc<[IdentityBy]>);
+pub struct Identity {
+    ways: Arc<[IdentityBy]>,
+    metrics: IdentityMetrics,
+}
 
 /// Who calls, as far as that is known.
 #[derive(Debug, Clone, Default)]
@@ -53,25 +59,30 @@ impl Identity {
     /// Asks these ways, in this order.
     #[must_use]
     pub fn new(ways: Vec<IdentityBy>) -> Self {
-        Self(ways.into())
+        Self { ways: ways.into(), metrics: IdentityMetrics::default() }
+    }
+
+    /// Shows in `registry` how many callers are known, and how many are refused.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// Whether nobody is asked for anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.ways.is_empty()
     }
 
     /// Whether a caller could have a name: visitors have none.
     #[must_use]
     pub fn names_callers(&self) -> bool {
-        self.0.iter().any(|way| !matches!(way, IdentityBy::Visitor(_)))
+        self.ways.iter().any(|way| !matches!(way, IdentityBy::Visitor(_)))
     }
 
     /// Who is known without a name, where somebody is.
     #[must_use]
     pub fn visitors(&self) -> Option<&Visitors> {
-        self.0.iter().find_map(|way| if let IdentityBy::Visitor(visitors) = way { Some(visitors) } else { None })
+        self.ways.iter().find_map(|way| if let IdentityBy::Visitor(visitors) = way { Some(visitors) } else { None })
     }
 
     /// Whether callers without a name must have passed a human check.
@@ -80,14 +91,27 @@ impl Identity {
         self.visitors().is_some_and(|visitors| visitors.human() == HumanRule::Checked)
     }
 
+    /// Who sent these, counted.
+    pub(super) async fn recognise(&self, credentials: &Credentials, now: SystemTime) -> Result<Known, Problem> {
+        let known = if credentials.is_empty() { Ok(Known::default()) } else { self.ask(credentials, now).await };
+        self.metrics.count(match &known {
+            Ok(Known { caller: Some(caller), .. }) if caller.is_visitor() => Who::Visitor,
+            Ok(Known { caller: Some(_), .. }) => Who::Named,
+            Ok(Known { caller: None, .. }) => Who::Nobody,
+            Err(problem) if problem.status().is_server_error() => Who::Unchecked,
+            Err(_) => Who::Refused,
+        });
+        known
+    }
+
     /// Who sent these. The first way that finds a credential of its kind decides.
-    pub(super) async fn ask(&self, credentials: &Credentials, now: SystemTime) -> Result<Known, Problem> {
+    async fn ask(&self, credentials: &Credentials, now: SystemTime) -> Result<Known, Problem> {
         let authorization = credentials.authorization();
-        let has = |is: fn(&IdentityBy) -> bool| self.0.iter().any(is);
+        let has = |is: fn(&IdentityBy) -> bool| self.ways.iter().any(is);
         let has_jwt = has(|way| matches!(way, IdentityBy::Jwt(_)));
         let has_keys = has(|way| matches!(way, IdentityBy::Keys(_)));
         let malformed = || KeyRefusal::Malformed.to_problem();
-        for way in self.0.iter() {
+        for way in self.ways.iter() {
             match (way, &authorization) {
                 (IdentityBy::Jwt(_) | IdentityBy::Keys(_), Authorization::Several) => return Err(malformed()),
                 (IdentityBy::Jwt(verifier), Authorization::Bearer(_, token)) if !has_keys || is_jwt(token) => {
@@ -123,7 +147,7 @@ impl Identity {
     }
 
     fn names_by_header(&self) -> bool {
-        self.0.iter().any(|way| matches!(way, IdentityBy::Jwt(_) | IdentityBy::Keys(_)))
+        self.ways.iter().any(|way| matches!(way, IdentityBy::Jwt(_) | IdentityBy::Keys(_)))
     }
 }
 

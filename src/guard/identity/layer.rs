@@ -125,9 +125,7 @@ impl IdentityLayer {
         S: Service<Request<B>, Response = Response<Body>>,
     {
         let now = SystemTime::now();
-        let known =
-            if credentials.is_empty() { Ok(Known::default()) } else { self.identity.ask(&credentials, now).await };
-        let known = match known {
+        let known = match self.identity.recognise(&credentials, now).await {
             Ok(known) => known,
             Err(problem) => return Ok(problem.into()),
         };

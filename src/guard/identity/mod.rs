@@ -13,6 +13,7 @@ mod jwt;
 mod jwt_keys;
 mod jwt_settings;
 mod layer;
+mod metrics;
 mod session;
 mod session_settings;
 mod settings;
