@@ -11,6 +11,7 @@ Examples:
   falgate check --config /etc/falgate.toml       name every fault of a configuration, start nothing
   falgate model inspect models/lcm-sd15          say what a model folder holds, and what it lacks
   falgate token mint --app fal-ai/lcm-sd15-i2i   print a token for a socket
+  falgate key new --name ann >> access-keys      print an access key, keep the line with its hash
   FALGATE__GATE__WORKERS=4 falgate serve         set one key from the environment
 
 Exit codes:
@@ -38,6 +39,11 @@ pub(super) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Make access keys
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
     },
     /// Look at models
     #[cfg(feature = "onnx")]
@@ -81,6 +87,22 @@ pub(super) enum TokenCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print a new access key, once, and the line with its hash for the file of guard.keys
+    New(NewKeyWish),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewKeyWish {
+    /// Who gets the key; without it the caller is named by the line's place in the file
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// By which tier its holder is limited
+    #[arg(long, value_name = "TIER")]
+    pub(super) tier: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Mint {
     #[command(flatten)]
@@ -94,6 +116,9 @@ pub(super) struct Mint {
     /// Whom its sockets are counted on
     #[arg(long, value_name = "NAME")]
     pub(super) caller: Option<String>,
+    /// By which tier they are limited
+    #[arg(long, value_name = "TIER")]
+    pub(super) tier: Option<String>,
     /// The origin of the page that alone may use it: https://draw.example
     #[arg(long, value_name = "ORIGIN")]
     pub(super) origin: Option<String>,

@@ -7,6 +7,7 @@ mod engine;
 mod exit;
 #[cfg(feature = "onnx")]
 mod inspect;
+mod key;
 #[cfg(feature = "onnx")]
 mod library;
 mod logging;
@@ -27,6 +28,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match &arguments.command {
         Command::Serve(serve) => serve::run(serve, environment),
         Command::Check(check) => check::run(check, &environment),
+        Command::Key { command } => key::run(command),
         Command::Token { command } => token::run(command, &environment),
         #[cfg(feature = "onnx")]
         Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),

@@ -36,7 +36,7 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
     }
     let (engine, go) = engine::start(config, environment, &mut registry)?.unzip();
     let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name) };
-    let served = match falgate::gate::bind(config, outside, registry) {
+    let served = match falgate::gate::bind(config, outside, registry).await {
         Ok(bound) => {
             if let Some(go) = go {
                 go.say();

@@ -14,7 +14,7 @@ use super::assemble::{self, AssembleError, Assembled, GateService, Outside, asse
 use super::{Admin, Readiness};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState, OpenError};
-use crate::guard::Tokens;
+use crate::guard::{AccessKeys, Tokens};
 use crate::upstream::KeyRing;
 
 /// What the process is told while it serves.
@@ -63,15 +63,15 @@ pub async fn serve(
     registry: Registry,
     orders: Orders,
 ) -> Result<DrainReport, ServeError> {
-    bind(config, outside, registry)?.run(orders).await
+    bind(config, outside, registry).await?.run(orders).await
 }
 
 /// Opens everything that [`bind`] opens but the ports, and lets it go again; says all that keeps a gate from starting. The
-/// engine is not asked.
+/// engine is not asked; whoever issues tokens is.
 #[must_use]
-pub fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<ServeError> {
+pub async fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<ServeError> {
     let tls = config.gate.tls.clone().map(TlsKeeper::open).and_then(Result::err);
-    let rooms = assemble::rehearse(config, look_up).into_iter().map(ServeError::from);
+    let rooms = assemble::rehearse(config, look_up).await.into_iter().map(ServeError::from);
     rooms.chain(tls.map(ServeError::from)).collect()
 }
 
@@ -79,12 +79,12 @@ pub fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Ve
 ///
 /// # Errors
 /// [`ServeError`] for whatever keeps the gate from starting; no port is open then.
-pub fn bind(
+pub async fn bind(
     config: &Config,
     outside: Outside<'_>,
     mut registry: Registry,
 ) -> Result<Bound<impl GateService + use<>>, ServeError> {
-    let assembled = assemble(config, &outside, &mut registry)?;
+    let assembled = assemble(config, &outside, &mut registry).await?;
     let tls = config.gate.tls.clone().map(TlsKeeper::open).transpose()?;
     let listener = listen(config.gate.listen, "gate.listen", &config.gate.limits)?;
     let mut server = EdgeServer::new(config.gate.limits.clone(), config.gate.drain.clone())
@@ -138,10 +138,12 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys, tokens, drain } = self.assembled;
+        let Assembled { service, readiness, keys, access_keys, tokens, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
-        let files = Files { keys: keys.clone(), tokens: tokens.clone(), tls: self.tls };
+        let files =
+            Files { keys: keys.clone(), access_keys: access_keys.clone(), tokens: tokens.clone(), tls: self.tls };
         let _reload = AbortOnDrop(tokio::spawn(files.reload_when_told(orders.reload)));
+        let _watch_access = access_keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let _watch_tokens = tokens.map(|tokens| AbortOnDrop(tokio::spawn(tokens.watch(self.watch_every))));
         let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let mut stop = orders.stop;
@@ -212,6 +214,7 @@ impl AdminPort {
 /// What is read again when the gate is told to.
 struct Files {
     keys: Option<KeyRing>,
+    access_keys: Option<AccessKeys>,
     tokens: Option<Tokens>,
     tls: Option<TlsKeeper>,
 }
@@ -224,6 +227,12 @@ impl Files {
                 match keys.reload() {
                     Ok(()) => tracing::info!("read the fal key files again"),
                     Err(error) => tracing::error!(%error, "kept the fal keys at hand"),
+                }
+            }
+            if let Some(keys) = &self.access_keys {
+                match keys.reload() {
+                    Ok(()) => tracing::info!("read the access keys again"),
+                    Err(error) => tracing::error!(%error, "kept the access keys at hand"),
                 }
             }
             if let Some(tokens) = &self.tokens {

@@ -10,9 +10,13 @@ mod token;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use identity::{
-    AskKeys, AskedKeys, JwtAlgorithm, JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known,
+    AskKeys, AskedKeys, Caller, CallerPolicy, CallerRefusal, CallerRules, CallersLayer, CookieReach, HumanCheck,
+    HumanFault, HumanProvider, HumanRule, HumanSecret, HumanSecretFault, HumanService, HumanSettings, Identified,
+    Identity, IdentityBy, IdentityLayer, IdentitySettings, IdentityWay, Inquire, Inquiry, JudgeCallers, JwtAlgorithm,
+    JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known, NamelessReach, SessionFault,
+    SessionHolder, SessionSettings, Sessions, Visit, VisitorSettings, Visitors,
 };
-pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
+pub use keys::{AccessKeys, KeyFault, KeyHolder, KeyRefusal, KeySettings, KeysUnusable, NewKey};
 pub use limit::{
     ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, Lasting, LedgerError, LimitError,
     LimitHeaders, LimitLayer, LimitSettings, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,

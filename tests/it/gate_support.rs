@@ -97,7 +97,7 @@ impl Gate {
         };
         let theirs = engine.as_ref().map(|(engine, _)| engine.clone());
         let outside = Outside { engine: theirs, log, look_up: &|name| environment.look_up(name) };
-        let bound = bind(&config, outside, Registry::default()).unwrap();
+        let bound = bind(&config, outside, Registry::default()).await.unwrap();
         let address = bound.local_addr().unwrap();
         let admin = bound.admin_addr().unwrap().unwrap();
         let (stop, stopped) = watch::channel(false);

@@ -61,6 +61,10 @@ mod gate_canary;
 #[cfg(test)]
 mod gate_doors;
 #[cfg(test)]
+mod gate_identity;
+#[cfg(test)]
+mod gate_identity_start;
+#[cfg(test)]
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
@@ -71,11 +75,15 @@ mod gate_pages;
 #[cfg(test)]
 mod gate_process;
 #[cfg(test)]
+mod gate_sessions;
+#[cfg(test)]
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
 #[cfg(test)]
 mod gate_tokens;
+#[cfg(test)]
+mod gate_visitors;
 #[cfg(test)]
 mod guard_jwt;
 #[cfg(test)]
@@ -98,6 +106,8 @@ mod host_run;
 mod host_storage;
 #[cfg(test)]
 mod http2_wire;
+#[cfg(test)]
+mod identity_canary;
 #[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]

@@ -45,6 +45,7 @@ pub(crate) fn tokens() -> Tokens {
 pub(crate) fn token_from(apps: &[&str], age: Duration) -> String {
     let grant = Grant {
         caller: Some("painter".into()),
+        tier: None,
         apps: apps.iter().map(|&app| app.to_owned()).collect(),
         life: Some(Duration::from_secs(120)),
         origin: None,
