@@ -82,6 +82,8 @@ pub struct Assembled<S> {
     pub keys: Option<KeyRing>,
     /// What signs and checks tokens, where there is anything to open with one.
     pub tokens: Option<Tokens>,
+    /// The limits, and what calls cost: both can be replaced.
+    pub limits: (Limits, Prices),
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
@@ -138,7 +140,8 @@ pub fn assemble(
     let (drain, drained) = watch::channel(false);
     let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
     let limits = limits(config, registry)?;
-    let host = host(config, outside, (drained, limits.as_ref()), registry)?;
+    let prices = Prices::new(&config.limits);
+    let host = host(config, outside, (drained, (&limits, &prices)), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -169,11 +172,7 @@ pub fn assemble(
         None => (AccessKeysLayer::open(), open_allowed.clone()),
     };
     let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
-    let limited = match limits {
-        Some(limits) => LimitLayer::new(limits, Prices::new(&config.limits)),
-        None => LimitLayer::off(),
-    };
-    let limited = limited.layer(steer);
+    let limited = LimitLayer::new(limits.clone(), prices.clone()).layer(steer);
     let sockets = limited.clone();
     let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(limited);
     let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
@@ -200,7 +199,7 @@ pub fn assemble(
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
+    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, limits: (limits, prices), drain })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -212,14 +211,11 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
     }
 }
 
-/// The limits, where the settings have any.
-fn limits(config: &Config, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
-    if config.limits.is_empty() {
-        return Ok(None);
-    }
+/// The limits. They are there without rows too: a reload may bring some.
+fn limits(config: &Config, registry: &mut Registry) -> Result<Limits, LimitError> {
     let limits = Limits::open(&config.limits)?;
     limits.register(registry);
-    Ok(Some(limits))
+    Ok(limits)
 }
 
 /// The access keys of the direct door; `None` where the settings name none.
@@ -260,6 +256,7 @@ pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>
         open_keys(config, &outside).err().map(AssembleError::from),
         access_keys(config, &outside).err(),
         OriginsLayer::new(&config.guard.origins).err().map(AssembleError::from),
+        Limits::rehearse(&config.limits).err().map(AssembleError::from),
         UpstreamClient::new(config.upstream.clone()).err().map(AssembleError::from),
         fetch.and_then(Result::err).map(AssembleError::from),
     ]
@@ -318,7 +315,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    (drain, limits): (watch::Receiver<bool>, Option<&Limits>),
+    (drain, (limits, prices)): (watch::Receiver<bool>, (&Limits, &Prices)),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -329,11 +326,8 @@ fn host(
     let mut host = HostService::new(engine.clone(), config.host.clone())?
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
-        .with_drain(drain);
-    if let Some(limits) = limits {
-        let limits = limits.clone();
-        host = host.with_frame_budget(Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
-    }
+        .with_drain(drain)
+        .with_frame_budget(Arc::new(FrameLimits { limits: limits.clone(), prices: prices.clone() }));
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

@@ -6,6 +6,7 @@
 mod annotated_toml;
 #[cfg(test)]
 mod cli;
+mod cli_limits;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
@@ -64,6 +65,8 @@ mod gate_doors;
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
+mod gate_limits_admin;
+mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
 #[cfg(test)]
@@ -82,6 +85,7 @@ mod guard_jwt;
 mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
+mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableTable as _, TableDefinition};
 
 use super::book::{Account, Book, Spent};
 
@@ -23,6 +23,9 @@ pub enum LedgerError {
     /// What is in it cannot be read.
     #[error("the ledger cannot be read")]
     Read(#[source] redb::Error),
+    /// It may not be written, or not be made in its folder.
+    #[error("the ledger cannot be written")]
+    Write(#[source] std::io::Error),
     /// The system gives no thread.
     #[error("the ledger has no thread to write it")]
     Thread(#[source] std::io::Error),
@@ -64,6 +67,21 @@ impl Ledger {
         Ok(Self { book, writer: Some((stop, thread)) })
     }
 
+    /// Finds out whether [`Ledger::open`] would succeed, and leaves everything as it was. A file that a running gate holds
+    /// is taken for a ledger; a file that is not there must be one that could be made.
+    pub(super) fn rehearse(file: &Path) -> Result<(), LedgerError> {
+        match std::fs::OpenOptions::new().read(true).write(true).open(file) {
+            Ok(there) if there.metadata().is_ok_and(|about| about.len() == 0) => Ok(()),
+            Ok(_) => match ReadOnlyDatabase::open(file) {
+                // What was not closed in good order is repaired when it is opened to be written.
+                Ok(_) | Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::RepairAborted) => Ok(()),
+                Err(cause) => Err(LedgerError::Open(cause.into())),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => try_to_make(file).map_err(LedgerError::Write),
+            Err(error) => Err(LedgerError::Write(error)),
+        }
+    }
+
     /// The book. Held for a decision, never over anything that waits.
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,6 +97,15 @@ impl Drop for Ledger {
             }
         }
     }
+}
+
+/// Makes another file beside it and removes it: only the system knows what it lets us do.
+fn try_to_make(file: &Path) -> std::io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".check-{}", std::process::id()));
+    let probe = file.with_file_name(name);
+    drop(std::fs::OpenOptions::new().write(true).create_new(true).open(&probe)?);
+    std::fs::remove_file(&probe)
 }
 
 fn read(database: &Database) -> Result<Vec<(Account, Spent)>, redb::Error> {
@@ -142,6 +169,26 @@ mod tests {
             assert_eq!(ledger.book().spent(ann, WINDOW), (round - 1) * 5);
             ledger.book().add(ann, WINDOW, 5, || "ann".into());
         }
+    }
+
+    #[test]
+    fn a_rehearsal_says_what_opening_would_and_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        Ledger::rehearse(&file).unwrap();
+        assert_eq!(names(), 0, "it is not made");
+        let ledger = Ledger::open(&file, 10, Duration::from_secs(3600)).unwrap();
+        Ledger::rehearse(&file).unwrap();
+        drop(ledger);
+        let before = std::fs::read(&file).unwrap();
+        Ledger::rehearse(&file).unwrap();
+        assert_eq!((std::fs::read(&file).unwrap() == before, names()), (true, 1), "it is left as it was");
+        let text = folder.path().join("text");
+        std::fs::write(&text, "a text that is no ledger".repeat(99)).unwrap();
+        assert!(matches!(Ledger::rehearse(&text), Err(LedgerError::Open(_))));
+        assert!(matches!(Ledger::rehearse(&folder.path().join("no/ledger")), Err(LedgerError::Write(_))));
+        assert!(matches!(Ledger::rehearse(folder.path()), Err(LedgerError::Write(_))), "a folder is none");
     }
 
     #[test]

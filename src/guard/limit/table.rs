@@ -84,7 +84,6 @@ impl Table {
     }
 
     /// Keys that fit at most.
-    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.shards.len() * usize::try_from(self.buckets).unwrap_or(usize::MAX) * WAYS
     }
@@ -148,6 +147,12 @@ impl Table {
         let Found { place: Some(place), tat } = shard.claim(entry.key, now, self.buckets) else { return false };
         shard.places[place].tat = tat.max(now).saturating_add(debt).min(1 << 62);
         true
+    }
+
+    /// The arrival time of a key; 0 for one that is not remembered.
+    pub(super) fn tat(&self, key: Fingerprint) -> u64 {
+        let shard = self.shards[shard_of(key)].lock().unwrap_or_else(PoisonError::into_inner);
+        shard.find(key, self.buckets).map_or(0, |place| shard.places[place].tat)
     }
 
     /// Forgets a key: it is as good as new. Says whether it was there.
