@@ -87,7 +87,8 @@ pub fn bind(
     let tls = config.gate.tls.clone().map(TlsKeeper::open).transpose()?;
     let listener = listen(config.gate.listen, "gate.listen", &config.gate.limits)?;
     let mut server = EdgeServer::new(config.gate.limits.clone(), config.gate.drain.clone())
-        .with_exempt(config.guard.address.trusted_proxies.clone());
+        .with_exempt(config.guard.address.trusted_proxies.clone())
+        .with_proxy_protocol(config.gate.proxy_protocol);
     if let Some(tls) = &tls {
         server = server.with_tls(tls.clone());
     }

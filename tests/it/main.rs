@@ -54,6 +54,7 @@ mod framing_corpus;
 #[cfg(test)]
 mod fuzz_corpus;
 #[cfg(test)]
+mod gate_addresses;
 mod gate_bad_input;
 #[cfg(test)]
 mod gate_bodies;
