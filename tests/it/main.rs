@@ -86,6 +86,7 @@ mod guard_jwt;
 mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
+mod guard_limits_props;
 mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;

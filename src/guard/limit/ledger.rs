@@ -47,8 +47,11 @@ impl Ledger {
         Self { book: Arc::new(Mutex::new(Book::new(most, []))), writer: None }
     }
 
-    /// Opens the ledger in `file`, making it if there is none.
+    /// Opens the ledger in `file`, making it, and the folder that it is in, if there is none.
     pub(super) fn open(file: &Path, most: usize, every: Duration) -> Result<Self, LedgerError> {
+        if let Some(folder) = folder_to_make(file) {
+            std::fs::create_dir(folder).map_err(LedgerError::Write)?;
+        }
         let database = Database::create(file).map_err(|cause| LedgerError::Open(cause.into()))?;
         let written = read(&database).map_err(LedgerError::Read)?;
         let book = Arc::new(Mutex::new(Book::new(most, written)));
@@ -99,8 +102,17 @@ impl Drop for Ledger {
     }
 }
 
-/// Makes another file beside it and removes it: only the system knows what it lets us do.
+/// The folder of a file, where it is not there.
+fn folder_to_make(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+}
+
+/// Makes another file beside it, or its folder, and removes it: only the system knows what it lets us do.
 fn try_to_make(file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = folder_to_make(file) {
+        std::fs::create_dir(folder)?;
+        return std::fs::remove_dir(folder);
+    }
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".check-{}", std::process::id()));
     let probe = file.with_file_name(name);
@@ -177,7 +189,8 @@ mod tests {
         let file = folder.path().join("ledger.redb");
         let names = || std::fs::read_dir(folder.path()).unwrap().count();
         Ledger::rehearse(&file).unwrap();
-        assert_eq!(names(), 0, "it is not made");
+        Ledger::rehearse(&folder.path().join("state/ledger.redb")).unwrap();
+        assert_eq!(names(), 0, "neither it nor its folder is made");
         let ledger = Ledger::open(&file, 10, Duration::from_secs(3600)).unwrap();
         Ledger::rehearse(&file).unwrap();
         drop(ledger);
@@ -187,7 +200,7 @@ mod tests {
         let text = folder.path().join("text");
         std::fs::write(&text, "a text that is no ledger".repeat(99)).unwrap();
         assert!(matches!(Ledger::rehearse(&text), Err(LedgerError::Open(_))));
-        assert!(matches!(Ledger::rehearse(&folder.path().join("no/ledger")), Err(LedgerError::Write(_))));
+        assert!(matches!(Ledger::rehearse(&folder.path().join("no/such/ledger")), Err(LedgerError::Write(_))));
         assert!(matches!(Ledger::rehearse(folder.path()), Err(LedgerError::Write(_))), "a folder is none");
     }
 
@@ -199,6 +212,7 @@ mod tests {
         assert!(matches!(Ledger::open(&file, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "a text", "it is left as it was");
         let missing = folder.path().join("no/such/folder/ledger.redb");
-        assert!(matches!(Ledger::open(&missing, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
+        assert!(matches!(Ledger::open(&missing, 10, Duration::from_secs(1)), Err(LedgerError::Write(_))));
+        assert!(Ledger::open(&folder.path().join("state/ledger.redb"), 10, Duration::from_secs(1)).is_ok());
     }
 }
