@@ -24,7 +24,7 @@ async fn used_up() -> Gate {
 
 async fn admin(gate: &Gate, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     let host = gate.admin.to_string();
-    let named: Vec<_> = headers.iter().copied().collect();
+    let named = headers.to_vec();
     let headers = if named.iter().any(|(name, _)| *name == "host") {
         named
     } else {

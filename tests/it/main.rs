@@ -6,6 +6,7 @@
 mod annotated_toml;
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod cli_limits;
 #[cfg(test)]
 mod config;
@@ -55,6 +56,7 @@ mod framing_corpus;
 mod fuzz_corpus;
 #[cfg(test)]
 mod gate_addresses;
+#[cfg(test)]
 mod gate_bad_input;
 #[cfg(test)]
 mod gate_bodies;
@@ -66,7 +68,9 @@ mod gate_doors;
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
+#[cfg(test)]
 mod gate_limits_admin;
+#[cfg(test)]
 mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
@@ -86,7 +90,9 @@ mod guard_jwt;
 mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
+#[cfg(test)]
 mod guard_limits_props;
+#[cfg(test)]
 mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;
