@@ -71,7 +71,8 @@ impl Top {
     pub(super) fn most(&self, unix: u64) -> [Vec<Counted>; 2] {
         let hours = self.hours.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |begin: u64| hours.iter().find(|hour| hour.begin == begin).map_or_else(Vec::new, Hour::most);
-        [of(unix / HOUR), of((unix / HOUR).saturating_sub(1))]
+        let before = (unix / HOUR).checked_sub(1);
+        [of(unix / HOUR), before.map_or_else(Vec::new, of)]
     }
 }
 
