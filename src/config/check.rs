@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Config, Environment, Fault};
+use crate::gate::accept::ProxyProtocol;
 use crate::gate::{Destination, Uploads};
 use crate::guard::{AccessKeys, CallerPolicy, HumanSecret, JwtKeySource, TokenKeySource, judge_token_keys};
 use crate::upstream::{KeyRing, KeySource};
@@ -22,6 +23,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     routes(&mut faults, config);
     playground(&mut faults, config);
     uploads(&mut faults, config);
+    proxy_protocol(&mut faults, config);
     bodies(&mut faults, config);
     keys(&mut faults, config, environment);
     access_keys(&mut faults, config, environment);
@@ -93,6 +95,14 @@ fn uploads(faults: &mut Vec<Fault>, config: &Config) {
         Uploads::Auto | Uploads::Gate | Uploads::Upstream => return,
     };
     faults.push(Fault::new("gate.uploads", why));
+}
+
+/// Somebody may say for whom connections are opened.
+fn proxy_protocol(faults: &mut Vec<Fault>, config: &Config) {
+    if config.gate.proxy_protocol == ProxyProtocol::Required && config.guard.address.trusted_proxies.is_empty() {
+        let what = "is `required`, but guard.address.trusted_proxies names nobody who may connect";
+        faults.push(Fault::new("gate.proxy_protocol", what));
+    }
 }
 
 /// The largest body that may be held fits into the memory of all.

@@ -85,6 +85,8 @@ pub struct Assembled<S> {
     pub access_keys: Option<AccessKeys>,
     /// What signs and checks tokens, where there is anything to open with one.
     pub tokens: Option<Tokens>,
+    /// The limits, and what calls cost: both can be replaced.
+    pub limits: (Limits, Prices),
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
@@ -140,7 +142,8 @@ pub async fn assemble(
     let (drain, drained) = watch::channel(false);
     let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
     let limits = limits(config, registry)?;
-    let host = host(config, outside, (drained, limits.as_ref()), registry)?;
+    let prices = Prices::new(&config.limits);
+    let host = host(config, outside, (drained, (&limits, &prices)), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -173,11 +176,7 @@ pub async fn assemble(
         keys: access_keys.clone(),
         callers: Arc::clone(&callers.proxied),
     };
-    let limited = match limits {
-        Some(limits) => LimitLayer::new(limits, Prices::new(&config.limits)),
-        None => LimitLayer::off(),
-    };
-    let limited = limited.layer(steer);
+    let limited = LimitLayer::new(limits.clone(), prices.clone()).layer(steer);
     let sockets = limited.clone();
     let plain = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory);
     let who = IdentityLayer::new(identity);
@@ -212,7 +211,15 @@ pub async fn assemble(
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, access_keys, tokens, drain })
+    Ok(Assembled {
+        service: stack(&layers, routes),
+        readiness,
+        keys,
+        access_keys,
+        tokens,
+        limits: (limits, prices),
+        drain,
+    })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -224,14 +231,11 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
     }
 }
 
-/// The limits, where the settings have any.
-fn limits(config: &Config, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
-    if config.limits.is_empty() {
-        return Ok(None);
-    }
+/// The limits. They are there without rows too: a reload may bring some.
+fn limits(config: &Config, registry: &mut Registry) -> Result<Limits, LimitError> {
     let limits = Limits::open(&config.limits)?;
     limits.register(registry);
-    Ok(Some(limits))
+    Ok(limits)
 }
 
 /// Opens what [`assemble`] opens from files and variables, and says all that fails.
@@ -242,6 +246,7 @@ pub(super) async fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<S
     let others = [
         open_keys(config, &outside).err().map(AssembleError::from),
         OriginsLayer::new(&config.guard.origins).err().map(AssembleError::from),
+        Limits::rehearse(&config.limits).err().map(AssembleError::from),
         UpstreamClient::new(config.upstream.clone()).err().map(AssembleError::from),
         fetch.and_then(Result::err).map(AssembleError::from),
     ];
@@ -298,7 +303,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    (drain, limits): (watch::Receiver<bool>, Option<&Limits>),
+    (drain, (limits, prices)): (watch::Receiver<bool>, (&Limits, &Prices)),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -309,11 +314,8 @@ fn host(
     let mut host = HostService::new(engine.clone(), config.host.clone())?
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
-        .with_drain(drain);
-    if let Some(limits) = limits {
-        let limits = limits.clone();
-        host = host.with_frame_budget(Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
-    }
+        .with_drain(drain)
+        .with_frame_budget(Arc::new(FrameLimits { limits: limits.clone(), prices: prices.clone() }));
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

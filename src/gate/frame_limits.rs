@@ -19,6 +19,9 @@ pub(super) struct FrameLimits {
 
 impl FrameBudget for FrameLimits {
     fn charge(&self, ask: &FrameAsk<'_>) -> Result<(), OverBudget> {
+        if self.limits.are_off() {
+            return Ok(());
+        }
         let subject = Subject {
             address: ask.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             caller: ask.caller.map(|caller| Arc::clone(&caller.name)),

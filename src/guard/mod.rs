@@ -18,10 +18,10 @@ pub use identity::{
 };
 pub use keys::{AccessKeys, KeyFault, KeyHolder, KeyRefusal, KeySettings, KeysUnusable, NewKey};
 pub use limit::{
-    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, Lasting, LedgerError, LimitError,
-    LimitHeaders, LimitLayer, LimitSettings, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
-    RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, SpentUsage, Subject, Tier, Usage, Verdict, Why,
-    real_cost, subject_of,
+    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, CallerUsage, Cost, CostSettings, Dimension, Lasting, LedgerError,
+    LimitError, LimitHeaders, LimitKind, LimitLayer, LimitSettings, LimitUsage, Limited, Limits, Pace, Period, Prices,
+    RATE_LIMIT, RATE_LIMIT_POLICY, Receipt, Refusal, RuleSettings, ShareBy, ShareStanding, SpentUsage, Standing,
+    Subject, Tier, TopUsage, Usage, Verdict, Why, real_cost, subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;

@@ -257,6 +257,24 @@ impl Certificate {
         self.folder.path().join("ca.pem")
     }
 
+    /// Shakes hands on a connection, as one who believes the CA and speaks one protocol.
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        protocol: &[u8],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        use rustls::pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_file(self.ca_file()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
     /// The gate's settings for it.
     pub(crate) fn settings(&self) -> String {
         let file = |name: &str| self.folder.path().join(name).display().to_string();

@@ -7,6 +7,8 @@ mod annotated_toml;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_limits;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod config_checks;
@@ -53,6 +55,8 @@ mod framing_corpus;
 #[cfg(test)]
 mod fuzz_corpus;
 #[cfg(test)]
+mod gate_addresses;
+#[cfg(test)]
 mod gate_bad_input;
 #[cfg(test)]
 mod gate_bodies;
@@ -68,6 +72,10 @@ mod gate_identity_start;
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
+#[cfg(test)]
+mod gate_limits_admin;
+#[cfg(test)]
+mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
 #[cfg(test)]
@@ -90,6 +98,10 @@ mod guard_jwt;
 mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
+#[cfg(test)]
+mod guard_limits_props;
+#[cfg(test)]
+mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;
 #[cfg(test)]

@@ -56,14 +56,14 @@ pub struct LimitLayer(Option<Charging>);
 #[derive(Debug, Clone)]
 struct Charging {
     limits: Limits,
-    prices: Arc<Prices>,
+    prices: Prices,
 }
 
 impl LimitLayer {
     /// Charges calls to `limits` by `prices`.
     #[must_use]
     pub fn new(limits: Limits, prices: Prices) -> Self {
-        Self(Some(Charging { limits, prices: Arc::new(prices) }))
+        Self(Some(Charging { limits, prices }))
     }
 
     /// Limits nothing.
@@ -113,7 +113,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.charging.as_ref().map_or(Ok(None), |charging| charging.charge(&mut request)) {
+        match self
+            .charging
+            .as_ref()
+            .filter(|charging| !charging.limits.are_off())
+            .map_or(Ok(None), |charging| charging.charge(&mut request))
+        {
             Ok(receipt) => Either::Left(Charged { inner: self.inner.call(request), receipt }),
             Err(refusal) => Either::Right(at_once(Ok(refusal.to_problem().into()))),
         }

@@ -14,9 +14,12 @@ mod period;
 mod price;
 mod receipt;
 mod refusal;
+mod rows;
 mod settings;
+mod standing;
 mod subject;
 mod table;
+mod top;
 mod usage;
 
 pub use cost::{Cost, Dimension};
@@ -33,5 +36,6 @@ pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
+pub use standing::{ShareStanding, Standing};
 pub use subject::{ANONYMOUS_TIER, Subject};
-pub use usage::{LimitUsage, SpentUsage, Usage};
+pub use usage::{CallerUsage, LimitKind, LimitUsage, SpentUsage, TopUsage, Usage};

@@ -1,13 +1,16 @@
 //! What was charged, so that it can be put right when the true cost is known.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
 use super::at_once::Place;
 use super::book::Account;
 use super::cost::{Cost, Dimension};
 use super::headers::Told;
-use super::limits::{Charged, Limits};
+use super::limits::Limits;
 use super::period::Window;
+use super::rows::{Charged, Rows};
 
 /// What a call was charged, and the places that it holds until this is dropped.
 ///
@@ -15,6 +18,8 @@ use super::period::Window;
 #[derive(Debug)]
 pub struct Receipt {
     limits: Limits,
+    /// Those that charged it; others may be in force when it is settled.
+    rows: Arc<Rows>,
     charged: Charged,
     budgets: Vec<BudgetShare>,
     places: Vec<Place>,
@@ -32,6 +37,7 @@ pub(super) struct BudgetShare {
 
 /// What a receipt is made of.
 pub(super) struct Taken {
+    pub(super) rows: Arc<Rows>,
     pub(super) charged: Charged,
     pub(super) budgets: Vec<BudgetShare>,
     pub(super) places: Vec<Place>,
@@ -41,8 +47,8 @@ pub(super) struct Taken {
 
 impl Receipt {
     pub(super) fn new(limits: Limits, taken: Taken) -> Self {
-        let Taken { charged, budgets, places, cost, told } = taken;
-        Self { limits, charged, budgets, places, cost, told }
+        let Taken { rows, charged, budgets, places, cost, told } = taken;
+        Self { limits, rows, charged, budgets, places, cost, told }
     }
 
     /// What was charged.
@@ -70,7 +76,7 @@ impl Receipt {
         let inner = self.limits.inner();
         let now = inner.now();
         for (at, rule) in self.charged.which.iter().enumerate() {
-            let of = inner.rules[*rule].settings.of;
+            let of = self.rows.rules[*rule].settings.of;
             let (estimated, real) = (self.cost.cells(of), real.cells(of));
             let kept = estimated == real || inner.table.settle(now, &self.charged.entries[at], estimated, real);
             if !kept {
@@ -81,7 +87,7 @@ impl Receipt {
             let unix = inner.unix();
             let mut book = inner.ledger.book();
             for share in self.budgets.iter().filter(|share| share.window.holds(unix)) {
-                let of = inner.budgets[share.budget].settings.of;
+                let of = self.rows.budgets[share.budget].settings.of;
                 let cells = i64::try_from(real.cells(of)).unwrap_or(i64::MAX);
                 let cells = cells.saturating_sub_unsigned(self.cost.cells(of));
                 if cells != 0 {
