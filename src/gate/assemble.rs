@@ -136,9 +136,10 @@ pub fn assemble(
     let keys = open_keys(config, outside)?;
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
     let limits = limits(config, registry)?;
-    let host = host(config, outside, (drained, limits.as_ref()), registry)?;
+    let frames = limits.clone().map(|limits| Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
+    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone(), frames.clone()), registry)?;
+    let host = host(config, outside, (drained, frames), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -271,7 +272,7 @@ pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    (memory, drained): (&MemoryBudget, watch::Receiver<bool>),
+    (memory, drained, frames): (&MemoryBudget, watch::Receiver<bool>, Option<Arc<FrameLimits>>),
     registry: &mut Registry,
 ) -> Result<
     Optional<
@@ -297,7 +298,10 @@ fn upstream(
     let key = key.with_memory(memory.clone()).with_metrics(metrics);
     let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
     let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
-    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained);
+    let mut relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained);
+    if let Some(frames) = frames {
+        relay = relay.with_budget(frames);
+    }
     // The relay mints fal's tokens through the client with the key, so it stands outside of it.
     Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
@@ -318,7 +322,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    (drain, limits): (watch::Receiver<bool>, Option<&Limits>),
+    (drain, frames): (watch::Receiver<bool>, Option<Arc<FrameLimits>>),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -330,9 +334,8 @@ fn host(
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
         .with_drain(drain);
-    if let Some(limits) = limits {
-        let limits = limits.clone();
-        host = host.with_frame_budget(Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
+    if let Some(frames) = frames {
+        host = host.with_frame_budget(frames);
     }
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));

@@ -77,6 +77,7 @@ mod gate_support;
 #[cfg(test)]
 mod gate_tokens;
 #[cfg(test)]
+mod guard_bytes;
 mod guard_jwt;
 #[cfg(test)]
 mod guard_keys;
@@ -135,6 +136,7 @@ mod relay_frames;
 #[cfg(test)]
 mod relay_gates;
 #[cfg(test)]
+mod relay_limits;
 mod relay_open;
 #[cfg(test)]
 mod support;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeControl, FakeSettings};
 use falgate::gate::accept::{DrainSettings, EdgeServer, LimitSettings, RefusalLayer};
-use falgate::guard::{Grant, TokenKeySource, TokenSettings, Tokens};
+use falgate::guard::{Grant, Tier, TokenKeySource, TokenSettings, Tokens};
 use falgate::host::realtime::{FrameBudget, RealtimeSettings};
 use falgate::host::{HostService, HostSettings};
 use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
@@ -250,8 +250,9 @@ impl Stage {
         let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         let pass = self.server.admit(peer).unwrap();
         let (server, host) = (self.server.clone(), self.host.clone());
-        let service = RefusalLayer.layer(service_fn(move |request: Request<Body>| {
+        let service = RefusalLayer.layer(service_fn(move |mut request: Request<Body>| {
             let host = host.clone();
+            request.extensions_mut().insert(Tier("pro".into()));
             async move { host.oneshot(admitted(request)).await }
         }));
         tokio::spawn(async move { server.serve_stream(far, peer, pass, service).await });

@@ -10,18 +10,19 @@ use tokio_tungstenite::tungstenite::{Error as LineError, Message, error::Protoco
 
 use super::clock::{Due, Seen, Times, due};
 use super::end::End;
+use super::frame_budget::OverBudget;
 use super::inbox::{Inbox, Taken};
 use super::line::{self, Line};
 use super::mailbox::Mailbox;
 use super::meter::Breach;
 use super::metrics::Dropped;
 use super::outbox::Outbox;
-use super::seat::{Asked, Seat};
+use super::seat::{Asked, Reply, Seat};
 use super::similar::Look;
 use super::work::{Came, Work};
 use crate::host::service::log_failure;
 use crate::wire::ToProblem as _;
-use crate::wire::message::{Control, error_word};
+use crate::wire::message::{Control, error_word, wait_sentence};
 
 /// Rounds of reading, working and writing before other tasks have their turn.
 const ROUNDS: usize = 32;
@@ -173,12 +174,13 @@ impl Socket {
                 let memory = self.came(text.len());
                 let taken = self.inbox.text(text.as_bytes(), now);
                 // Text is copied into its input, whose memory this is from now on.
-                self.take(taken, now, memory);
+                self.take((taken, text.len()), now, memory);
             }
             Message::Binary(frame) => {
-                let memory = self.came(frame.len());
+                let bytes = frame.len();
+                let memory = self.came(bytes);
                 let taken = self.inbox.binary(frame, now, memory);
-                self.take(taken, now, None);
+                self.take((taken, bytes), now, None);
             }
             // The parser answers pings by itself; a flush carries the answer.
             Message::Ping(_) => self.writing = true,
@@ -195,13 +197,18 @@ impl Socket {
         self.line().get_mut().meter.hand_over(bytes)
     }
 
-    fn take(&mut self, taken: Taken, now: Instant, memory: Option<crate::wire::Reserved>) {
+    fn take(&mut self, (taken, bytes): (Taken, usize), now: Instant, memory: Option<crate::wire::Reserved>) {
         if self.leaving.is_some() {
             return;
         }
         self.input_at = now;
-        match taken {
-            Taken::Asked(mut asked) => {
+        let over = self.seat.came(bytes).err();
+        match (taken, over) {
+            (Taken::Asked(asked), Some(over)) => {
+                self.tally.inputs += 1;
+                self.over_budget(("bytes", over), &asked.reply);
+            }
+            (Taken::Asked(mut asked), None) => {
                 asked.memory = asked.memory.or(memory);
                 self.tally.inputs += 1;
                 if self.work.as_mut().is_some_and(|work| work.give_way()) {
@@ -211,8 +218,8 @@ impl Socket {
                     self.superseded();
                 }
             }
-            Taken::Answered(text) => self.note(text),
-            Taken::Refused(text) => {
+            (Taken::Answered(text), _) => self.note(text),
+            (Taken::Refused(text), _) => {
                 self.tally.inputs += 1;
                 self.refuse(text);
             }
@@ -228,6 +235,12 @@ impl Socket {
         self.tally.errors += 1;
         self.seat.metrics().failed();
         self.note(text);
+    }
+
+    fn over_budget(&mut self, (what, over): (&str, OverBudget), reply: &Reply) {
+        let reason = wait_sentence(what, over.wait);
+        let (request_id, sequence) = (reply.request_id(), reply.sequence());
+        self.refuse(Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence }.text());
     }
 
     fn note(&mut self, text: String) {
@@ -258,10 +271,7 @@ impl Socket {
 
     fn begin(&mut self, asked: Asked) {
         if let Err(over) = self.seat.charge(&asked.input) {
-            let reason = format!("more pictures than you may have, try again in {:.1} s", over.wait.as_secs_f64());
-            let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
-            let error = Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence };
-            return self.refuse(error.text());
+            return self.over_budget(("pictures", over), &asked.reply);
         }
         let last = self.last_look.clone();
         self.work.get_or_insert_default().begin(&self.seat, asked, last);

@@ -1,5 +1,7 @@
 //! What the gate itself says on a socket. Always text, which every client reads: old ones crash on binary (spec 6.3).
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Serialize;
 
@@ -53,6 +55,13 @@ impl Control<'_> {
     }
 }
 
+/// What is told of an input that is more than its caller may have, `what`: when to try again, never earlier than the truth.
+#[must_use]
+pub fn wait_sentence(what: &str, wait: Duration) -> String {
+    let tenths = wait.as_nanos().div_ceil(100_000_000).max(1);
+    format!("more {what} than you may have, try again in {}.{} s", tenths / 10, tenths % 10)
+}
+
 /// The word of an `x-fal-error` for what a request would be answered with this status.
 ///
 /// `TIMEOUT` is none of them: clients take that word for the end of an idle socket and swallow it.
@@ -86,6 +95,13 @@ mod tests {
         assert_eq!(timeout.text(), TIMEOUT);
         let unauthorized: Value = serde_json::from_str(UNAUTHORIZED).unwrap();
         assert_eq!(unauthorized, json!({"status": "error", "error": "Unauthorized"}));
+    }
+
+    #[test]
+    fn a_wait_is_never_told_shorter_than_it_is() {
+        let told = |nanos| wait_sentence("inputs", Duration::from_nanos(nanos));
+        assert_eq!(told(1_400_000_001), "more inputs than you may have, try again in 1.5 s");
+        assert!(told(0).ends_with(" 0.1 s") && told(60_000_000_000).ends_with(" 60.0 s"));
     }
 
     #[test]
