@@ -30,6 +30,7 @@ use crate::guard::{
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
+use crate::host::waiting::{WaitingMetrics, WaitingRoom};
 use crate::playground::Playground;
 use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -336,6 +337,11 @@ fn host(
         .with_drain(drain);
     if let Some(frames) = frames {
         host = host.with_frame_budget(frames);
+    }
+    if config.host.waiting_room.enabled {
+        let metrics = WaitingMetrics::default();
+        metrics.register(registry);
+        host = host.with_waiting_room(WaitingRoom::new(&config.host.waiting_room, metrics));
     }
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));

@@ -78,6 +78,7 @@ mod gate_support;
 mod gate_tokens;
 #[cfg(test)]
 mod guard_bytes;
+#[cfg(test)]
 mod guard_jwt;
 #[cfg(test)]
 mod guard_keys;
@@ -137,6 +138,7 @@ mod relay_frames;
 mod relay_gates;
 #[cfg(test)]
 mod relay_limits;
+#[cfg(test)]
 mod relay_open;
 #[cfg(test)]
 mod support;
@@ -152,3 +154,5 @@ mod upstream_keys;
 mod upstream_streams;
 #[cfg(test)]
 mod upstream_tls;
+#[cfg(test)]
+mod waiting_room;

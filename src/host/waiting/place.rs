@@ -117,7 +117,7 @@ impl WaitingRoom {
                 self.0.metrics.told();
                 return Err(Turned::Waits { standing, back_s: self.0.grace_s });
             }
-            let next = [self.0.lock().next_change(), until].into_iter().flatten().min();
+            let next = [self.0.lock().next_change(Instant::now()), until].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = &mut drained => return Err(Turned::Closing),

@@ -103,7 +103,8 @@ impl Room {
     pub(super) fn come(&mut self, guest: &Guest, now: Instant) -> Answer {
         self.sweep(now);
         let others_wait = self.queue.iter().any(|waiter| waiter.guest != *guest);
-        if let Some(seat) = self.seats.get_mut(guest).filter(|seat| !(others_wait && seat.since + self.session <= now)) {
+        if let Some(seat) = self.seats.get_mut(guest).filter(|seat| !(others_wait && seat.since + self.session <= now))
+        {
             seat.begin(now);
             return Answer::Seated;
         }
@@ -152,14 +153,15 @@ impl Room {
             seat.used_at = now;
         }
         self.sweep(now);
-        self.version += 1;
     }
 
     /// When something changes that nobody says: somebody idle, gone or too long at the engine.
-    pub(super) fn next_change(&self) -> Option<Instant> {
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
         let others_wait = !self.queue.is_empty();
-        let resting = self.seats.values().filter(|seat| seat.in_use == 0);
-        let seats = resting.map(|seat| {
+        let seats = self.seats.values().map(|seat| {
+            if seat.in_use > 0 {
+                return now + self.idle;
+            }
             let idle_at = seat.used_at + if seat.is_kept { self.grace } else { self.idle };
             if others_wait { idle_at.min(seat.since + self.session) } else { idle_at }
         });
@@ -218,8 +220,7 @@ mod tests {
 
     fn room(places: usize, waiters: usize) -> (Room, Instant) {
         let size = |value| std::num::NonZeroUsize::new(value).unwrap();
-        let settings =
-            WaitingSettings { places: size(places), waiters: size(waiters), ..WaitingSettings::default() };
+        let settings = WaitingSettings { places: size(places), waiters: size(waiters), ..WaitingSettings::default() };
         (Room::new(&settings), Instant::now())
     }
 
@@ -271,7 +272,7 @@ mod tests {
         room.come(&guest("b"), now);
         assert_eq!(place(room.look(&guest("b"), now + s(200))), 1, "an input of a is under way all the time");
         room.done(&guest("a"), now + s(200));
-        assert_eq!(room.next_change(), Some(now + s(230)));
+        assert_eq!(room.next_change(now + s(200)), Some(now + s(230)));
         assert_eq!(place(room.look(&guest("b"), now + s(229))), 1);
         assert_eq!(place(room.look(&guest("b"), now + s(230))), 0);
     }

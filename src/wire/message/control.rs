@@ -45,6 +45,16 @@ pub enum Control<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<u8>,
     },
+    /// The page's caller waits for a place at the engine. Clients ignore it; the picture comes once the place is there.
+    #[serde(rename = "x-fal-message")]
+    Waiting {
+        /// What it is.
+        action: &'static str,
+        /// 1 for who is next.
+        place: u32,
+        /// About how long it will take, in seconds.
+        wait_s: u64,
+    },
 }
 
 impl Control<'_> {

@@ -1,5 +1,7 @@
 //! One socket: what comes is read at once, what is rendered is the newest, what is sent is never a backlog.
 
+mod deliver;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,19 +12,16 @@ use tokio_tungstenite::tungstenite::{Error as LineError, Message, error::Protoco
 
 use super::clock::{Due, Seen, Times, due};
 use super::end::End;
-use super::frame_budget::OverBudget;
 use super::inbox::{Inbox, Taken};
 use super::line::{self, Line};
 use super::mailbox::Mailbox;
 use super::meter::Breach;
 use super::metrics::Dropped;
 use super::outbox::Outbox;
-use super::seat::{Asked, Reply, Seat};
+use super::seat::{Asked, Seat};
 use super::similar::Look;
-use super::work::{Came, Work};
-use crate::host::service::log_failure;
-use crate::wire::ToProblem as _;
-use crate::wire::message::{Control, error_word, wait_sentence};
+use super::work::Work;
+use crate::wire::message::Control;
 
 /// Rounds of reading, working and writing before other tasks have their turn.
 const ROUNDS: usize = 32;
@@ -237,12 +236,6 @@ impl Socket {
         self.note(text);
     }
 
-    fn over_budget(&mut self, (what, over): (&str, OverBudget), reply: &Reply) {
-        let reason = wait_sentence(what, over.wait);
-        let (request_id, sequence) = (reply.request_id(), reply.sequence());
-        self.refuse(Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence }.text());
-    }
-
     fn note(&mut self, text: String) {
         if self.outbox.put_note(Message::text(text)).is_some() {
             self.seat.metrics().dropped(Dropped::Note);
@@ -275,40 +268,6 @@ impl Socket {
         }
         let last = self.last_look.clone();
         self.work.get_or_insert_default().begin(&self.seat, asked, last);
-    }
-
-    fn deliver(&mut self, came: Came) {
-        match came {
-            Came::Drawn(look) => self.last_look = look,
-            Came::Finished(finished) => {
-                let limit = self.seat.settings().result_bytes.get() as usize;
-                if finished.message.len() > limit {
-                    let reason = format!("the result is larger than {limit} bytes");
-                    let error =
-                        Control::Error { error: "TOO_LARGE", reason: &reason, request_id: None, sequence: None };
-                    return self.refuse(error.text());
-                }
-                self.seat.metrics().finished(finished.seconds);
-                self.tally.results += 1;
-                if self.outbox.put_result(finished.message).is_some() {
-                    self.tally.stale += 1;
-                    self.seat.metrics().dropped(Dropped::Stale);
-                }
-            }
-            Came::Similar(reply) => {
-                self.tally.similar += 1;
-                self.seat.metrics().dropped(Dropped::Similar);
-                let (request_id, sequence) = (reply.request_id(), reply.sequence());
-                self.note(Control::Message { action: "similar", request_id, sequence, version: None }.text());
-            }
-            Came::Failed(failed) => {
-                let problem = failed.error.to_problem();
-                log_failure(&failed.error, &problem);
-                let (request_id, sequence) = (failed.reply.request_id(), failed.reply.sequence());
-                let (error, reason) = (error_word(problem.status()), problem.reason());
-                self.refuse(Control::Error { error, reason: &reason, request_id, sequence }.text());
-            }
-        }
     }
 
     /// Does what is due, and sets the alarm for what will be.
