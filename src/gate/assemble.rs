@@ -31,6 +31,7 @@ use crate::guard::{
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
+use crate::host::waiting::{WaitingMetrics, WaitingRoom};
 use crate::playground::Playground;
 use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -140,10 +141,11 @@ pub async fn assemble(
     let callers = Rules::of(config, &table);
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
     let limits = limits(config, registry)?;
     let prices = Prices::new(&config.limits);
-    let host = host(config, outside, (drained, (&limits, &prices)), registry)?;
+    let frames = Arc::new(FrameLimits { limits: limits.clone(), prices: prices.clone() });
+    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone(), Arc::clone(&frames)), registry)?;
+    let host = host(config, outside, (drained, frames), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -256,7 +258,7 @@ pub(super) async fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<S
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    (memory, drained): (&MemoryBudget, watch::Receiver<bool>),
+    (memory, drained, frames): (&MemoryBudget, watch::Receiver<bool>, Arc<FrameLimits>),
     registry: &mut Registry,
 ) -> Result<
     Optional<
@@ -282,7 +284,7 @@ fn upstream(
     let key = key.with_memory(memory.clone()).with_metrics(metrics);
     let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
     let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
-    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained);
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained).with_budget(frames);
     // The relay mints fal's tokens through the client with the key, so it stands outside of it.
     Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
@@ -303,7 +305,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    (drain, (limits, prices)): (watch::Receiver<bool>, (&Limits, &Prices)),
+    (drain, frames): (watch::Receiver<bool>, Arc<FrameLimits>),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -315,7 +317,12 @@ fn host(
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
         .with_drain(drain)
-        .with_frame_budget(Arc::new(FrameLimits { limits: limits.clone(), prices: prices.clone() }));
+        .with_frame_budget(frames);
+    if config.host.waiting_room.enabled {
+        let metrics = WaitingMetrics::default();
+        metrics.register(registry);
+        host = host.with_waiting_room(WaitingRoom::new(&config.host.waiting_room, metrics));
+    }
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));
     }

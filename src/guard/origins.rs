@@ -163,6 +163,8 @@ impl OriginsLayer {
             RATE_LIMIT_POLICY,
             HeaderName::from_static("x-fal-billable-units"),
             HeaderName::from_static("x-fal-error-type"),
+            HeaderName::from_static("x-falgate-queue-place"),
+            HeaderName::from_static("x-falgate-queue-wait"),
             HeaderName::from_static("x-fal-request-timeout-type"),
         ];
         let mut cors = CorsLayer::new()

@@ -93,6 +93,8 @@ mod gate_tokens;
 #[cfg(test)]
 mod gate_visitors;
 #[cfg(test)]
+mod guard_bytes;
+#[cfg(test)]
 mod guard_jwt;
 #[cfg(test)]
 mod guard_keys;
@@ -157,6 +159,8 @@ mod relay_frames;
 #[cfg(test)]
 mod relay_gates;
 #[cfg(test)]
+mod relay_limits;
+#[cfg(test)]
 mod relay_open;
 #[cfg(test)]
 mod support;
@@ -172,3 +176,5 @@ mod upstream_keys;
 mod upstream_streams;
 #[cfg(test)]
 mod upstream_tls;
+#[cfg(test)]
+mod waiting_room;

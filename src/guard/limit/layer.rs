@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::cost::{Cost, Dimension};
 use super::limits::Limits;
+use super::passing::{Passed, announced, passing};
 use super::price::Prices;
 use super::receipt::Receipt;
 use super::refusal::Refusal;
@@ -31,7 +32,9 @@ pub struct Tier(pub Arc<str>);
 /// Limits how often calls are made, how many at once, and how much they cost in all.
 ///
 /// Needs [`TargetUrl`] and [`ClientAddr`], reads [`Caller`] and [`Tier`]; adds the rate-limit headers. A refusal is answered
-/// 429 with `retry-after`, or 403 for what is never allowed. What an answer did not cost is given back: the work of a
+/// 429 with `retry-after`, or 403 for what is never allowed (413 for bytes). Bytes are those of the request's body: as it
+/// announces, put right where less of it passes, and charged as they pass where it announces nothing; a body that is more
+/// than its caller may send is cut, and answered like any refusal where no answer has begun. What an answer did not cost is given back: the work of a
 /// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
 /// held by its [`SocketPass`].
 ///
@@ -113,13 +116,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self
-            .charging
-            .as_ref()
-            .filter(|charging| !charging.limits.are_off())
-            .map_or(Ok(None), |charging| charging.charge(&mut request))
-        {
-            Ok(receipt) => Either::Left(Charged { inner: self.inner.call(request), receipt }),
+        let charging = self.charging.as_ref().filter(|charging| !charging.limits.are_off());
+        match charging.map_or(Ok((None, None)), |charging| charging.charge(&mut request)) {
+            Ok((receipt, passed)) => Either::Left(Charged { inner: self.inner.call(request), receipt, passed }),
             Err(refusal) => Either::Right(at_once(Ok(refusal.to_problem().into()))),
         }
     }
@@ -127,19 +126,20 @@ where
 
 impl Charging {
     /// Charges a call. The receipt of a socket goes with the request, to whoever keeps the socket.
-    fn charge(&self, request: &mut Request<Body>) -> Result<Option<Receipt>, Refusal> {
-        let Some(call) = request.extensions().get::<TargetUrl>().map(TargetUrl::call) else { return Ok(None) };
+    fn charge(&self, request: &mut Request<Body>) -> Result<(Option<Receipt>, Option<Arc<Passed>>), Refusal> {
+        let Some(call) = request.extensions().get::<TargetUrl>().map(TargetUrl::call) else { return Ok((None, None)) };
         let is_socket = call.kind == CallKind::Realtime;
-        let cost = self.prices.call(call, request.body().size_hint().upper().unwrap_or(0));
+        let cost = self.prices.call(call, announced(request.body()));
         let lasting = if is_socket { Lasting::Sockets } else { Lasting::Requests };
         let subject = subject_of(request);
         let receipt = self.limits.charge(&subject, cost, Some(lasting))?;
         if !is_socket {
-            return Ok(Some(receipt));
+            let passed = passing(request.body_mut(), &self.limits, || subject);
+            return Ok((Some(receipt), passed));
         }
         let outer = request.extensions().get::<SocketPass>().cloned();
         request.extensions_mut().insert(SocketPass::new((outer, receipt)));
-        Ok(None)
+        Ok((None, None))
     }
 }
 
@@ -149,6 +149,7 @@ pin_project! {
         #[pin]
         inner: F,
         receipt: Option<Receipt>,
+        passed: Option<Arc<Passed>>,
     }
 }
 
@@ -170,7 +171,11 @@ where
             }
         };
         let Some(mut receipt) = this.receipt.take() else { return Poll::Ready(Ok(answer)) };
-        settle(&mut receipt, &answer);
+        if let Some(refusal) = this.passed.as_ref().and_then(|passed| passed.refusal()) {
+            // Whatever was made of half a body: its caller has sent more than it may.
+            answer = refusal.to_problem().into();
+        }
+        settle(&mut receipt, &answer, this.passed.as_ref());
         receipt.tell(answer.headers_mut());
         if receipt.holds_places() {
             answer = answer.map(|body| Body::new(HeldBody { body, _receipt: receipt }));
@@ -179,7 +184,13 @@ where
     }
 }
 
-fn settle(receipt: &mut Receipt, answer: &Response<Body>) {
+fn settle(receipt: &mut Receipt, answer: &Response<Body>, passed: Option<&Arc<Passed>>) {
+    if let Some(passed) = passed {
+        let real = passed.real(receipt.cost());
+        if real != receipt.cost() {
+            receipt.settle(real);
+        }
+    }
     if answer.status().is_client_error() || answer.status().is_server_error() {
         receipt.settle_without_work();
     } else if let Some(work) = answer.extensions().get::<WorkNote>() {

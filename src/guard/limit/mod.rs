@@ -10,6 +10,7 @@ mod layer;
 mod ledger;
 mod limits;
 mod metrics;
+mod passing;
 mod period;
 mod price;
 mod receipt;

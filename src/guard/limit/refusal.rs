@@ -124,6 +124,9 @@ impl ToProblem for Refusal {
             ),
             Why::NoRoom => Problem::rate_limited("Rate limit exceeded: too many callers", self.wait),
             // Waiting would not help, and fal's clients would try a 429 four times.
+            Why::Never { of: Dimension::Bytes } => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than is ever allowed at once")
+            }
             Why::Never { of } => {
                 let sentence = format!("this call asks for more {} than is ever allowed at once", of.as_str());
                 Problem::new(StatusCode::FORBIDDEN, sentence)
