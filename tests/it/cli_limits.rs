@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use falgate::config::{Config, Environment};
-use falgate::guard::{Lasting, Limits, Prices, Subject};
+use falgate::guard::{Cost, Lasting, Limits, Prices, Subject};
 use falgate::wire::{CallKind, EndpointId, FalCall};
 
 fn check(folder: &Path, ledger: &Path) -> (Option<i32>, String) {
@@ -73,6 +73,12 @@ async fn the_public_demo_stops_one_visitor_early_and_everybody_at_its_budget() {
     );
     assert!(limits.charge(&visitor(2), prices.frame(None, 1), Some(Lasting::Sockets)).is_ok());
     drop(socket);
+    // With a new cookie for each socket an address gets a few, and no more.
+    let cookie = |number: u32| Subject { caller: Some(format!("visitor-{number}").into()), ..visitor(9) };
+    let open = |number| limits.charge(&cookie(number), Cost::ZERO, Some(Lasting::Sockets));
+    let held: Vec<_> = (0..4).map(|number| open(number).unwrap()).collect();
+    assert_eq!(open(4).unwrap_err().rule(), "sockets");
+    drop(held);
     // One that calls whenever it may, and is stopped by each window and then by the day's share.
     let (mut stopped_by, mut calls) = (Vec::new(), 0);
     loop {
