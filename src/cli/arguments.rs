@@ -10,14 +10,16 @@ Examples:
   falgate serve --config config/demo.toml        start a gate
   falgate check --config /etc/falgate.toml       name every fault of a configuration, start nothing
   falgate model inspect models/lcm-sd15          say what a model folder holds, and what it lacks
+  falgate limits show                            say who calls a running gate, and what limits refused
   falgate token mint --app fal-ai/lcm-sd15-i2i   print a token for a socket
+  falgate key new --name ann >> access-keys      print an access key, keep the line with its hash
   FALGATE__GATE__WORKERS=4 falgate serve         set one key from the environment
 
 Exit codes:
    0  done
    1  failed while running, or a port is not to be had
    2  the command line is wrong
-  69  the model, its library or its device cannot be used
+  69  the model, its library or its device cannot be used, or no running gate answers
   78  the configuration is wrong, or something that it names cannot be used";
 
 /// A guarded key proxy for fal.ai and a self-hosted real-time image engine.
@@ -34,10 +36,20 @@ pub(super) enum Command {
     Serve(Serve),
     /// Name every fault of a configuration and of the files it names; start nothing
     Check(Check),
+    /// See what the limits of a running gate did, and let callers off
+    Limits {
+        #[command(subcommand)]
+        command: LimitsCommand,
+    },
     /// Mint tokens for sockets, and change the key that signs them
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Make access keys
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
     },
     /// Look at models
     #[cfg(feature = "onnx")]
@@ -70,6 +82,55 @@ pub(super) struct ConfigFile {
     pub(super) config: Option<PathBuf>,
 }
 
+const KEYS: &str = "\
+Keys:
+  caller:NAME             a caller whose name the gate knows
+  address:203.0.113.7     an address; any address of an IPv6 network means the network
+  tier:NAME               all of a tier together
+  endpoint:OWNER/ALIAS    all calls of an app together
+  all                     the share of everybody together, not everybody's
+
+A key that `show` prints can be given to `reset` as it is; in names, everything but plain letters, digits and signs is
+percent-encoded.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LimitsCommand {
+    /// Print every limit, who calls most and who spent most; with a key how it stands with each limit
+    #[command(after_help = KEYS)]
+    Show(ShowLimits),
+    /// Forget what a key did: its rules are rested, its budgets unspent. Open calls and sockets stay counted
+    #[command(after_help = KEYS)]
+    Reset {
+        /// Who is let off
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        admin: AdminOf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowLimits {
+    /// Whose standing is asked for
+    #[arg(value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// Write JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) admin: AdminOf,
+}
+
+/// Which running gate is asked.
+#[derive(Debug, Args)]
+pub(super) struct AdminOf {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// Address of the admin listener; without it, gate.admin of the configuration
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) admin: Option<SocketAddr>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Print a token that opens sockets to some apps, and nothing else
@@ -79,6 +140,22 @@ pub(super) enum TokenCommand {
         #[command(flatten)]
         file: ConfigFile,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print a new access key, once, and the line with its hash for the file of guard.keys
+    New(NewKeyWish),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewKeyWish {
+    /// Who gets the key; without it the caller is named by the line's place in the file
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// By which tier its holder is limited
+    #[arg(long, value_name = "TIER")]
+    pub(super) tier: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +171,9 @@ pub(super) struct Mint {
     /// Whom its sockets are counted on
     #[arg(long, value_name = "NAME")]
     pub(super) caller: Option<String>,
+    /// By which tier they are limited
+    #[arg(long, value_name = "TIER")]
+    pub(super) tier: Option<String>,
     /// The origin of the page that alone may use it: https://draw.example
     #[arg(long, value_name = "ORIGIN")]
     pub(super) origin: Option<String>,

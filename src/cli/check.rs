@@ -1,6 +1,7 @@
 //! `falgate check`.
 
 use falgate::config::Environment;
+use tokio::runtime::Builder;
 
 use super::arguments::Check;
 use super::exit::Failure;
@@ -10,7 +11,10 @@ use super::{configuration, engine};
 #[expect(clippy::print_stdout, reason = "the command's answer")]
 pub(super) fn run(check: &Check, environment: &Environment) -> Result<(), Failure> {
     let config = configuration::load(&check.file, environment)?;
-    let causes = falgate::gate::rehearse(&config, &|name| environment.look_up(name));
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|cause| Failure::Running { what: "cannot start the threads", cause: cause.into() })?;
+    let causes = runtime.block_on(falgate::gate::rehearse(&config, &|name| environment.look_up(name)));
     if !causes.is_empty() {
         return Err(Failure::Unusable { causes });
     }

@@ -26,7 +26,7 @@ pub(super) enum Failure {
     /// What was asked for on the command line cannot be had.
     #[error("{what}")]
     Usage { what: String },
-    /// The model, its library or its device cannot be used.
+    /// The model, its library or its device cannot be used, or a running gate that was asked does not answer.
     #[error("{what}")]
     Unavailable {
         what: String,

@@ -1,5 +1,6 @@
 //! Commands over the rooms. Only here is anything printed, and only here is the process environment read.
 
+mod admin_call;
 mod arguments;
 mod check;
 mod configuration;
@@ -7,8 +8,11 @@ mod engine;
 mod exit;
 #[cfg(feature = "onnx")]
 mod inspect;
+mod key;
 #[cfg(feature = "onnx")]
 mod library;
+mod limits;
+mod limits_table;
 mod logging;
 mod serve;
 mod token;
@@ -27,6 +31,8 @@ pub(crate) fn run() -> ExitCode {
     let done = match &arguments.command {
         Command::Serve(serve) => serve::run(serve, environment),
         Command::Check(check) => check::run(check, &environment),
+        Command::Key { command } => key::run(command),
+        Command::Limits { command } => limits::run(command, &environment),
         Command::Token { command } => token::run(command, &environment),
         #[cfg(feature = "onnx")]
         Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),

@@ -4,15 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use falgate::config::{Config, Environment};
-use falgate::gate::{AssembleError, Orders, Outside, ServeError};
-use falgate::guard::RedisStore;
+use falgate::gate::{Orders, Outside, Reread, RereadError, ServeError};
 use falgate::telemetry::{LogGuard, LogLevel, LogWriter};
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use super::arguments::Serve;
+use super::arguments::{ConfigFile, Serve};
 use super::exit::Failure;
 use super::{configuration, engine, logging};
 
@@ -26,25 +25,37 @@ pub(super) fn run(serve: &Serve, environment: Environment) -> Result<(), Failure
     forbid_core_dumps()?;
     logging::start(&config.telemetry);
     let (log, _log_guard) = request_log(&config)?;
-    runtime(config.gate.workers)?.block_on(serve_until_told(&config, &environment, log))
+    let reread = reread(&serve.file, &environment);
+    runtime(config.gate.workers)?.block_on(serve_until_told((&config, reread), &environment, log))
 }
 
-async fn serve_until_told(config: &Config, environment: &Environment, log: Option<LogWriter>) -> Result<(), Failure> {
+/// Reads the same file, under the variables that the process was started with.
+fn reread(file: &ConfigFile, environment: &Environment) -> Reread {
+    let (path, environment) = (file.config.clone(), environment.clone());
+    Arc::new(move || {
+        let text = path.as_ref().map_or_else(|| Ok(String::new()), std::fs::read_to_string);
+        Ok(Config::load(&text.map_err(RereadError::Unreadable)?, &environment)?)
+    })
+}
+
+async fn serve_until_told(
+    (config, reread): (&Config, Reread),
+    environment: &Environment,
+    log: Option<LogWriter>,
+) -> Result<(), Failure> {
     let orders = listen_to_signals()?;
     let mut registry = Registry::default();
     if let Some(log) = &log {
         falgate::telemetry::HttpMetrics::show_log(&mut registry, log.clone());
     }
-    let unusable = |cause| Failure::Unusable { causes: vec![ServeError::from(AssembleError::from(cause))] };
-    let limit_store = RedisStore::connect(&config.limits, |name| environment.look_up(name)).await.map_err(unusable)?;
     let (engine, go) = engine::start(config, environment, &mut registry)?.unzip();
-    let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name), limit_store };
-    let served = match falgate::gate::bind(config, outside, registry) {
+    let outside = Outside { engine: engine.clone(), log, look_up: &|name| environment.look_up(name) };
+    let served = match falgate::gate::bind(config, outside, registry).await {
         Ok(bound) => {
             if let Some(go) = go {
                 go.say();
             }
-            bound.run(orders).await
+            bound.reading_again(reread).run(orders).await
         }
         Err(error) => {
             drop(go);
@@ -68,7 +79,7 @@ async fn serve_until_told(config: &Config, environment: &Environment, log: Optio
     }
 }
 
-/// SIGTERM and SIGINT stop, and end the process at once when they come again. SIGHUP reads keys and certificates again.
+/// SIGTERM and SIGINT stop, and end the process at once when they come again. SIGHUP reads keys, certificates and limits again.
 fn listen_to_signals() -> Result<Orders, Failure> {
     let open =
         |kind| signal(kind).map_err(|cause| Failure::Running { what: "cannot hear signals", cause: cause.into() });

@@ -31,6 +31,7 @@ fn print_token(mint: &Mint, environment: &Environment) -> Result<(), Failure> {
     let apps = mint.app.iter().map(|app| alias(app)).collect::<Result<Vec<String>, Failure>>()?;
     let grant = Grant {
         caller: mint.caller.as_deref().map(Into::into),
+        tier: mint.tier.as_deref().map(Into::into),
         apps,
         life: mint.life.map(|seconds| Duration::from_secs(seconds.into())),
         origin: mint.origin.clone(),

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{Config, Environment, Fault};
+use crate::gate::accept::ProxyProtocol;
 use crate::gate::{Destination, Uploads};
-use crate::guard::{AccessKeys, TokenKeySource, judge_token_keys};
+use crate::guard::{AccessKeys, CallerPolicy, HumanSecret, JwtKeySource, TokenKeySource, judge_token_keys};
 use crate::upstream::{KeyRing, KeySource};
 use crate::wire::TokenIssuer;
 
@@ -22,6 +23,7 @@ pub(super) fn faults(config: &Config, environment: &Environment) -> Vec<Fault> {
     routes(&mut faults, config);
     playground(&mut faults, config);
     uploads(&mut faults, config);
+    proxy_protocol(&mut faults, config);
     bodies(&mut faults, config);
     keys(&mut faults, config, environment);
     access_keys(&mut faults, config, environment);
@@ -54,6 +56,10 @@ fn routes(faults: &mut Vec<Fault>, config: &Config) {
             Destination::Upstream if row.token == TokenIssuer::Fal && !config.proxy.targets.tokens => {
                 let what = format!("is `fal` for `{}`, but proxy.targets.tokens is false", row.endpoint);
                 faults.push(Fault::new(format!("route[{index}].token"), what));
+            }
+            Destination::Upstream if row.token == TokenIssuer::Fal && row.callers == Some(CallerPolicy::Deny) => {
+                let what = format!("is `deny` for `{}`, but fal's tokens open it past this gate", row.endpoint);
+                faults.push(Fault::new(format!("route[{index}].callers"), what));
             }
             Destination::Engine | Destination::Upstream => {}
         }
@@ -89,6 +95,14 @@ fn uploads(faults: &mut Vec<Fault>, config: &Config) {
         Uploads::Auto | Uploads::Gate | Uploads::Upstream => return,
     };
     faults.push(Fault::new("gate.uploads", why));
+}
+
+/// Somebody may say for whom connections are opened.
+fn proxy_protocol(faults: &mut Vec<Fault>, config: &Config) {
+    if config.gate.proxy_protocol == ProxyProtocol::Required && config.guard.address.trusted_proxies.is_empty() {
+        let what = "is `required`, but guard.address.trusted_proxies names nobody who may connect";
+        faults.push(Fault::new("gate.proxy_protocol", what));
+    }
 }
 
 /// The largest body that may be held fits into the memory of all.
@@ -170,6 +184,13 @@ fn files(faults: &mut Vec<Fault>, config: &Config, environment: &Environment) {
         look("gate.tls.key_file", Some(&tls.key_file));
     }
     look("guard.keys.file", config.guard.keys.file.as_deref());
+    look("guard.identity.ca_file", config.guard.identity.ca_file.as_deref());
+    if let Some(JwtKeySource::PemFile(path)) = config.guard.jwt.as_ref().map(|jwt| &jwt.keys) {
+        look("guard.jwt.keys.pem_file", Some(path));
+    }
+    if let Some(HumanSecret::File(path)) = config.guard.human.as_ref().map(|human| &human.secret) {
+        look("guard.human.secret.file", Some(path));
+    }
     look("host.fetch.ca_file", config.host.fetch.ca_file.as_deref());
     look("upstream.ca_file", config.upstream.ca_file.as_deref());
     for (index, source) in config.upstream.keys.iter().enumerate() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
+use serde_path_to_error::{Deserializer, Track};
 use toml::{Table, Value};
 
 use super::fault::Fault;
@@ -26,12 +27,11 @@ pub(super) fn gather<T: DeserializeOwned>(mut root: Table, overlay: &mut Overlay
     let mut removed = Removed::default();
     let mut before_retry: Option<(KeyPath, String)> = None;
     loop {
-        let error = match serde_path_to_error::deserialize::<_, T>(Value::Table(root.clone())) {
+        let (path, error) = match read::<T>(Value::Table(root.clone())) {
             Ok(settings) => return Gathered { settings: Some(settings), faults },
-            Err(error) => error,
+            Err(failed) => failed,
         };
-        let path = KeyPath::from(error.path());
-        let mut what = error.inner().message().trim().replace("unknown field", "unknown key");
+        let mut what = error.trim().replace("unknown field", "unknown key");
         match &before_retry {
             // The text did not fit either: what was wrong with the value says more.
             Some((retried, first)) if *retried == path => what.clone_from(first),
@@ -48,6 +48,18 @@ pub(super) fn gather<T: DeserializeOwned>(mut root: Table, overlay: &mut Overlay
         }
         removed.note(written);
     }
+}
+
+/// Reads the settings, or says where and why it stopped.
+///
+/// The deserializer's type is erased: the settings are many types, and each would be compiled, and kept in memory, once more
+/// for each layer of it.
+fn read<T: DeserializeOwned>(root: Value) -> Result<T, (KeyPath, String)> {
+    let mut track = Track::new();
+    let mut tracked = <dyn erased_serde::Deserializer<'_>>::erase(Deserializer::new(root, &mut track));
+    let read = erased_serde::deserialize(&mut tracked).map_err(|error: erased_serde::Error| error.to_string());
+    drop(tracked);
+    read.map_err(|what| (KeyPath::from(&track.path()), what))
 }
 
 /// List places that were taken out, so that later faults still count as the file does.

@@ -49,7 +49,8 @@ pub struct EngineSettings {
     pub max_batch: NonZeroUsize,
     /// Pictures that one job may ask for.
     pub max_pictures: NonZeroUsize,
-    /// How long a job that could start waits for others to share its batch, in milliseconds.
+    /// How long a job that could start waits for others to share its batch, in milliseconds. Jobs that come while the device
+    /// is busy share the next batch anyway; waiting while it idles costs whoever draws alone so much a picture.
     pub linger_ms: u64,
     /// How the encoder's posterior is read: `sample` as diffusers does, or `mode`, which is steadier from frame to frame.
     pub posterior: Posterior,
@@ -81,7 +82,7 @@ impl Default for EngineSettings {
             queue: nonzero(64),
             max_batch: nonzero(8),
             max_pictures: nonzero(8),
-            linger_ms: 2,
+            linger_ms: 0,
             posterior: Posterior::Sample,
             prompt_cache: nonzero(64),
             warm_up_px: NonZeroU32::new(512).expect("512 is not zero"),

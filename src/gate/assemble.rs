@@ -12,6 +12,7 @@ use tower_service::Service;
 
 use super::accept::Connections;
 use super::frame_limits::FrameLimits;
+use super::identity::{self, IdentityError, OpenIdentity, Rules};
 use super::layers::Origins;
 use super::optional::Optional;
 use super::public_health::PublicHealth;
@@ -24,12 +25,13 @@ use super::{DirectDoor, EngineReadiness, Readiness, Routes, Steer, Uploads};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState};
 use crate::guard::{
-    AccessKeys, AccessKeysLayer, ClientAddrLayer, LimitError, LimitLayer, Limits, OriginFault, OriginsLayer, Prices,
-    RedisStore, TokenKeyError, TokenService, Tokens,
+    AccessKeys, CallersLayer, ClientAddrLayer, IdentityLayer, LimitError, LimitLayer, Limits, NamelessReach,
+    OriginFault, OriginsLayer, Prices, RedisStore, TokenKeyError, TokenService, Tokens,
 };
 use crate::host::HostService;
 use crate::host::fetch::Fetcher;
 use crate::host::realtime::SocketMetrics;
+use crate::host::waiting::{WaitingMetrics, WaitingRoom};
 use crate::playground::Playground;
 use crate::proxy::{FalProxyLayer, Policies};
 use crate::telemetry::{HttpMetrics, LogWriter, LoggedBody, RequestLogLayer};
@@ -49,8 +51,6 @@ pub struct Outside<'a> {
     pub log: Option<LogWriter>,
     /// Looks up a variable of the process environment that may hold a secret.
     pub look_up: &'a dyn Fn(&str) -> Option<String>,
-    /// The store of limits that several gates share, connected, where the configuration wants one.
-    pub limit_store: Option<RedisStore>,
 }
 
 /// What the gate serves: every call, from whichever door.
@@ -82,8 +82,12 @@ pub struct Assembled<S> {
     pub readiness: Readiness,
     /// The fal keys, if any were found.
     pub keys: Option<KeyRing>,
+    /// The access keys, where there are any.
+    pub access_keys: Option<AccessKeys>,
     /// What signs and checks tokens, where there is anything to open with one.
     pub tokens: Option<Tokens>,
+    /// The limits, and what calls cost: both can be replaced.
+    pub limits: (Limits, Prices),
     /// Made true when sockets are to end in good order.
     pub drain: watch::Sender<bool>,
 }
@@ -95,15 +99,9 @@ pub enum AssembleError {
     /// No key, or a bad one, where one is needed.
     #[error("the fal keys cannot be used")]
     Key(#[from] KeyError),
-    /// The access keys of the direct door cannot be read.
-    #[error("the access keys in {place} cannot be used (guard.keys)")]
-    AccessKeys {
-        /// Where they were looked for: a variable's name or a path.
-        place: String,
-        /// Why not.
-        #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// It cannot be found out who calls.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The keys that sign tokens cannot be used.
     #[error("the token keys cannot be used (guard.tokens.keys)")]
     Tokens(#[from] TokenKeyError),
@@ -125,7 +123,7 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// [`AssembleError`] for whatever of the configuration only shows in use: nothing is left out silently.
-pub fn assemble(
+pub async fn assemble(
     config: &Config,
     outside: &Outside<'_>,
     registry: &mut Registry,
@@ -136,11 +134,18 @@ pub fn assemble(
     };
     let table = Arc::new(RouteTable::new(config.route.clone(), keeps_uploads));
     let keys = open_keys(config, outside)?;
+    let OpenIdentity { identity, keys: access_keys, human } = identity::open(config, outside.look_up).await?;
+    if !identity.is_empty() {
+        identity.register(registry);
+    }
+    let callers = Rules::of(config, &table);
     let memory = MemoryBudget::new(config.gate.bodies_bytes.get());
     let (drain, drained) = watch::channel(false);
-    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone()), registry)?;
-    let limits = limits(config, outside, registry)?;
-    let host = host(config, outside, (drained, limits.as_ref()), registry)?;
+    let limits = limits(config, outside, registry).await?;
+    let prices = Prices::new(&config.limits);
+    let frames = Arc::new(FrameLimits { limits: limits.clone(), prices: prices.clone() });
+    let upstream = upstream(config, keys.as_ref(), (&memory, drained.clone(), Arc::clone(&frames)), registry)?;
+    let host = host(config, outside, (drained, frames), registry)?;
     let files = match &host {
         Optional::Some(host) => Optional::Some(host.files()),
         Optional::None(problem) => Optional::None(problem.clone()),
@@ -163,26 +168,31 @@ pub fn assemble(
     };
     let pages = OriginsLayer::new(&config.guard.origins)?;
     let proxied = allow(config.proxy.targets.clone(), Reach::Fal);
-    // Whoever comes without a key comes to the engine and no further; the owner's bill stays closed.
+    // Whoever comes without a name comes to the engine and no further; the owner's bill stays closed.
     let open_allowed = allow(TargetSettings::default(), Reach::Here);
-    let access_keys = access_keys(config, outside)?;
-    let (access, direct_allowed) = match access_keys.clone() {
-        Some(keys) => (AccessKeysLayer::new(keys), proxied.clone()),
-        None => (AccessKeysLayer::open(), open_allowed.clone()),
+    let direct_allowed = if identity.names_callers() { proxied.clone() } else { open_allowed.clone() };
+    let entrance = Entrance {
+        allowed: proxied.clone(),
+        open: open_allowed,
+        tokens: tokens.clone(),
+        keys: access_keys.clone(),
+        callers: Arc::clone(&callers.proxied),
     };
-    let entrance = Entrance { allowed: proxied.clone(), open: open_allowed, tokens: tokens.clone(), keys: access_keys };
-    let limited = match limits {
-        Some(limits) => LimitLayer::new(limits, Prices::new(&config.limits)),
-        None => LimitLayer::off(),
-    };
-    let limited = limited.layer(steer);
+    let limited = LimitLayer::new(limits.clone(), prices.clone()).layer(steer);
     let sockets = limited.clone();
-    let calls = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory).layer(limited);
-    let guarded = PublicHealth { guarded: access.layer(calls.clone()), open: calls.clone(), table };
+    let plain = FalProxyLayer::new(config.proxy.clone(), proxied).with_memory(memory);
+    let who = IdentityLayer::new(identity);
+    // At the direct door the call is known before the proxy's layer, at the key proxy after it.
+    let at_door = CallersLayer::new(callers.direct, NamelessReach::Here);
+    let behind_proxy = CallersLayer::new(callers.proxied, NamelessReach::AsAdmitted);
+    let open = plain.layer(limited.clone());
+    let guarded = PublicHealth { guarded: who.layer(at_door.layer(open.clone())), open, table };
     let direct = DirectDoor::new(guarded, Arc::new(direct_allowed));
     // Rules for inputs hold for the frames of sockets, not for their handshake: it goes straight to the steer.
     let direct = pages.layer(socket_door(config, (sockets, direct), entrance, registry));
-    let proxy = pages.layer(calls);
+    let who = who.with_cookies();
+    let proxy = pages.layer(who.layer(plain.layer(behind_proxy.layer(limited))));
+    let human = human.map(|human| Arc::new(pages.layer(human)));
     let token = config.proxy.enabled.then(|| TokenRoute::new(proxy.clone()));
 
     let readiness = readiness(outside.engine.clone());
@@ -195,14 +205,23 @@ pub fn assemble(
     }
     let playground = Playground::new(&config.playground);
     let (readiness_there, proxy_paths) = (readiness.clone(), proxy_paths.into());
-    let routes = Routes { proxy, token, files, direct, playground, readiness: readiness_there, proxy_paths };
+    let routes =
+        Routes { proxy, token, files, direct, human, who, playground, readiness: readiness_there, proxy_paths };
     let metrics = HttpMetrics::register(registry);
     let layers = Layers {
         client_addr: ClientAddrLayer::new(config.guard.address.clone()),
         log: RequestLogLayer::new(outside.log.clone(), config.telemetry.format, metrics, subject),
         origins: Arc::new(origins(config, outside.engine.is_some())),
     };
-    Ok(Assembled { service: stack(&layers, routes), readiness, keys, tokens, drain })
+    Ok(Assembled {
+        service: stack(&layers, routes),
+        readiness,
+        keys,
+        access_keys,
+        tokens,
+        limits: (limits, prices),
+        drain,
+    })
 }
 
 /// The keys, where any call may go upstream. Without one, a gate that only hosts needs none.
@@ -214,69 +233,39 @@ fn open_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<KeyRing>, 
     }
 }
 
-/// The limits, where the settings have any.
-fn limits(config: &Config, outside: &Outside<'_>, registry: &mut Registry) -> Result<Option<Limits>, LimitError> {
-    if config.limits.is_empty() {
-        return Ok(None);
-    }
-    let limits = match &outside.limit_store {
-        Some(store) => Limits::open_shared(&config.limits, store.clone())?,
+/// The limits. They are there without rows too: a reload may bring some.
+async fn limits(config: &Config, outside: &Outside<'_>, registry: &mut Registry) -> Result<Limits, LimitError> {
+    let limits = match RedisStore::connect(&config.limits, outside.look_up).await? {
+        Some(store) => Limits::open_shared(&config.limits, store)?,
         None => Limits::open(&config.limits)?,
     };
     limits.register(registry);
-    Ok(Some(limits))
-}
-
-/// The access keys of the direct door; `None` where the settings name none.
-fn access_keys(config: &Config, outside: &Outside<'_>) -> Result<Option<AccessKeys>, AssembleError> {
-    let settings = &config.guard.keys;
-    let mut texts = Vec::new();
-    let mut judged = |place: String, text: String| match AccessKeys::read([text.as_str()]) {
-        Ok(_) => {
-            texts.push(text);
-            Ok(())
-        }
-        Err(cause) => Err(AssembleError::AccessKeys { place, cause: cause.into() }),
-    };
-    if let Some(name) = &settings.env {
-        let text = (outside.look_up)(name).ok_or_else(|| AssembleError::AccessKeys {
-            place: name.clone(),
-            cause: "the variable is not set".into(),
-        })?;
-        judged(name.clone(), text)?;
-    }
-    if let Some(path) = &settings.file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| AssembleError::AccessKeys { place: path.display().to_string(), cause: cause.into() })?;
-        judged(path.display().to_string(), text)?;
-    }
-    if settings.is_open() {
-        return Ok(None);
-    }
-    let keys = AccessKeys::read(texts.iter().map(String::as_str));
-    keys.map(Some).map_err(|cause| AssembleError::AccessKeys { place: "all lists".to_owned(), cause: cause.into() })
+    Ok(limits)
 }
 
 /// Opens what [`assemble`] opens from files and variables, and says all that fails.
-pub(super) fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<AssembleError> {
-    let outside = Outside { engine: None, log: None, look_up, limit_store: None };
+pub(super) async fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<AssembleError> {
+    let outside = Outside { engine: None, log: None, look_up };
     let fetch = config.engine.enabled.then(|| Fetcher::new(config.host.fetch.clone()));
-    [
+    let identity = identity::rehearse(config, look_up).await.into_iter().map(AssembleError::from);
+    let limits = match Limits::rehearse(&config.limits) {
+        Ok(()) => RedisStore::connect(&config.limits, look_up).await.map(drop),
+        Err(error) => Err(error),
+    };
+    let others = [
         open_keys(config, &outside).err().map(AssembleError::from),
-        access_keys(config, &outside).err(),
         OriginsLayer::new(&config.guard.origins).err().map(AssembleError::from),
+        limits.err().map(AssembleError::from),
         UpstreamClient::new(config.upstream.clone()).err().map(AssembleError::from),
         fetch.and_then(Result::err).map(AssembleError::from),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    identity.chain(others.into_iter().flatten()).collect()
 }
 
 fn upstream(
     config: &Config,
     keys: Option<&KeyRing>,
-    (memory, drained): (&MemoryBudget, watch::Receiver<bool>),
+    (memory, drained, frames): (&MemoryBudget, watch::Receiver<bool>, Arc<FrameLimits>),
     registry: &mut Registry,
 ) -> Result<
     Optional<
@@ -302,7 +291,7 @@ fn upstream(
     let key = key.with_memory(memory.clone()).with_metrics(metrics);
     let rules = Arc::new(SocketRules(Policies::new(config.proxy.policy.clone())));
     let relay = SocketRelayLayer::new(&config.upstream, keys.clone())?;
-    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained);
+    let relay = relay.with_metrics(relayed).with_rules(rules).with_drain(drained).with_budget(frames);
     // The relay mints fal's tokens through the client with the key, so it stands outside of it.
     Ok(Optional::Some(ServiceBuilder::new().layer(relay).layer(key).service(client)))
 }
@@ -323,7 +312,7 @@ fn socket_door<S, D>(
 fn host(
     config: &Config,
     outside: &Outside<'_>,
-    (drain, limits): (watch::Receiver<bool>, Option<&Limits>),
+    (drain, frames): (watch::Receiver<bool>, Arc<FrameLimits>),
     registry: &mut Registry,
 ) -> Result<Optional<HostService>, AssembleError> {
     let Some(engine) = &outside.engine else {
@@ -334,10 +323,12 @@ fn host(
     let mut host = HostService::new(engine.clone(), config.host.clone())?
         .with_posterior(config.engine.posterior)
         .with_socket_metrics(metrics)
-        .with_drain(drain);
-    if let Some(limits) = limits {
-        let limits = limits.clone();
-        host = host.with_frame_budget(Arc::new(FrameLimits { limits, prices: Prices::new(&config.limits) }));
+        .with_drain(drain)
+        .with_frame_budget(frames);
+    if config.host.waiting_room.enabled {
+        let metrics = WaitingMetrics::default();
+        metrics.register(registry);
+        host = host.with_waiting_room(WaitingRoom::new(&config.host.waiting_room, metrics));
     }
     if let Some(origin) = &config.gate.public_url {
         host = host.with_public_origin(PublicOrigin(origin.clone()));

@@ -1,6 +1,7 @@
 //! What works and is probably not meant.
 
 use crate::config::Config;
+use crate::guard::ShareBy;
 
 /// Says what of a configuration is probably a mistake, a sentence each with the keys that it is about.
 #[must_use]
@@ -20,9 +21,14 @@ pub fn cautions(config: &Config) -> Vec<&'static str> {
              prompts and pictures are sent in the clear, or all callers share the address of what is in front",
         ),
         (
-            is_public && config.engine.enabled && guard.keys.is_open(),
-            "gate.listen is reachable from other machines, and guard.keys names no access keys: whoever reaches the gate may \
-             use its engine",
+            is_public && config.engine.enabled && !guard.names_callers() && guard.human.is_none(),
+            "gate.listen is reachable from other machines, and there is nothing to know callers by (guard.keys, guard.jwt, \
+             guard.session, guard.human): whoever reaches the gate may use its engine",
+        ),
+        (
+            guard.visitors.enabled && guard.human.is_none() && !counts_addresses(config),
+            "guard.visitors.enabled is true, and no row of limits counts by address or all together: whoever collects cookies \
+             collects shares of every limit",
         ),
         (
             gate.admin.is_some_and(|admin| !admin.ip().is_loopback() && admin.ip().is_unspecified()),
@@ -30,6 +36,13 @@ pub fn cautions(config: &Config) -> Vec<&'static str> {
         ),
     ];
     cases.into_iter().filter(|(holds, _)| *holds).map(|(_, sentence)| sentence).collect()
+}
+
+/// Whether something bounds an address, or everybody: what visitors cannot multiply.
+fn counts_addresses(config: &Config) -> bool {
+    let fits = |by: &ShareBy| matches!(by, ShareBy::Address | ShareBy::All);
+    let limits = &config.limits;
+    limits.rule.iter().any(|rule| fits(&rule.by)) || limits.budget.iter().any(|budget| fits(&budget.by))
 }
 
 #[cfg(test)]
@@ -53,6 +66,9 @@ mod tests {
         assert!(!about(behind, "gate.public_url"), "without an engine no URL is handed out");
         let open = "gate.listen = \"0.0.0.0:80\"\n";
         assert!(about(open, "in the clear") && about(&format!("{ENGINE}{open}"), "guard.keys"));
+        let visitors = "guard.visitors.enabled = true\n";
+        let rule = "[[limits.rule]]\nname = \"a\"\nof = \"requests\"\nby = \"address\"\namount = 1\nper_ms = 1\n";
+        assert!(about(visitors, "collects cookies") && !about(&format!("{visitors}{rule}"), "collects cookies"));
         assert!(about("gate.admin = \"0.0.0.0:9090\"", "gate.admin"));
         assert_eq!(cautions(&Config::default()), Vec::<&str>::new());
     }

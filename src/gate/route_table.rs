@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::guard::CallerPolicy;
 use crate::wire::{CallKind, EndpointPattern, FalCall, Reach, TokenIssuer};
 
 /// One row of the route table, `[[route]]`. The first row that matches decides; without one a call goes upstream.
@@ -20,6 +21,9 @@ pub struct RouteSettings {
     /// needs `proxy.targets.tokens`, and pages without falgate's script.
     #[serde(default, skip_serializing_if = "is_gate")]
     pub token: TokenIssuer,
+    /// Who may call: `required`, `anonymous` or `deny`, as `guard.identity.callers` says for all other rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers: Option<CallerPolicy>,
 }
 
 fn is_gate(issuer: &TokenIssuer) -> bool {
@@ -87,6 +91,11 @@ impl RouteTable {
         self.rows.iter().find(meant).map_or(upstream, |row| Decision { to: row.to, spill: row.spill })
     }
 
+    /// Who may call, row by row.
+    pub fn callers(&self) -> impl Iterator<Item = (EndpointPattern, Option<CallerPolicy>)> {
+        self.rows.iter().map(|row| (row.endpoint.clone(), row.callers))
+    }
+
     /// Who signs tokens, row by row.
     pub fn issuers(&self) -> impl Iterator<Item = (EndpointPattern, TokenIssuer)> {
         self.rows.iter().map(|row| (row.endpoint.clone(), row.token))
@@ -112,7 +121,8 @@ mod tests {
     use crate::wire::EndpointId;
 
     fn row(endpoint: &str, to: Destination) -> RouteSettings {
-        RouteSettings { endpoint: EndpointPattern::parse(endpoint).unwrap(), to, spill: None, token: TokenIssuer::Gate }
+        let endpoint = EndpointPattern::parse(endpoint).unwrap();
+        RouteSettings { endpoint, to, spill: None, token: TokenIssuer::Gate, callers: None }
     }
 
     fn call(kind: CallKind, endpoint: &str) -> FalCall {

@@ -1,6 +1,7 @@
 //! Which door a path is: health, the key proxy, tokens for pages, files, the page and its script, or a plain fal call.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,11 +11,15 @@ use tower_service::Service;
 
 use super::health::Readiness;
 use super::token_route::{TOKEN_PATH, TokenAnswer, TokenRoute};
+use crate::guard::{HumanService, IdentityLayer, Origins};
 use crate::playground::Playground;
 use crate::wire::{Body, Problem};
 
 /// Paths that are never endpoints: where the key proxy does not answer at them, nothing does.
 const CLOSED_UNLESS_LISTED: [&str; 2] = ["/api/fal/proxy", "/api/_fal/proxy"];
+
+/// Where pages hand in the token of a human check.
+const HUMAN_PATH: &str = "/api/fal/human";
 
 /// The doors of the gate.
 #[derive(Debug, Clone)]
@@ -27,6 +32,11 @@ pub struct Routes<P, F, D> {
     pub files: F,
     /// Everything else: fal-shaped paths.
     pub direct: D,
+    /// Where pages hand in the token of a human check, where there is one. It is seldom called and always ready, so it is
+    /// cloned when it is, and not with every connection.
+    pub human: Option<Arc<Origins<HumanService>>>,
+    /// Knows visitors again, who may begin with the page.
+    pub who: IdentityLayer,
     /// The page at `/`, and the shim.
     pub playground: Playground,
     /// `/healthz` and `/readyz`.
@@ -46,6 +56,15 @@ fn is_at_or_below(path: &str, proxy: &str) -> bool {
 }
 
 type Answer = Result<Response<Body>, Infallible>;
+type Boxed = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// The answer of whichever door it was: the futures of the proxy, the files, the direct door, and the token route.
+type Door<P, F, D, T> = Either<Either<P, F>, Either<D, Either<T, Either<Boxed, Ready<Answer>>>>>;
+
+/// An answer that nobody is waited for.
+fn at_once<P, F, D, T>(answer: Response<Body>) -> Door<P, F, D, T> {
+    Either::Right(Either::Right(Either::Right(Either::Right(ready(Ok(answer))))))
+}
 
 impl<P, F, D> Service<Request<Body>> for Routes<P, F, D>
 where
@@ -55,8 +74,7 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future =
-        Either<Either<P::Future, F::Future>, Either<D::Future, Either<TokenAnswer<P::Future>, Ready<Answer>>>>;
+    type Future = Door<P::Future, F::Future, D::Future, TokenAnswer<P::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         match (self.proxy.poll_ready(cx), self.files.poll_ready(cx), self.direct.poll_ready(cx)) {
@@ -71,18 +89,25 @@ where
             return Either::Left(Either::Left(self.proxy.call(request)));
         }
         if CLOSED_UNLESS_LISTED.iter().any(|proxy| is_at_or_below(path, proxy)) {
-            let problem = Problem::not_found(path);
-            return Either::Right(Either::Right(Either::Right(ready(Ok(problem.into())))));
+            return at_once(Problem::not_found(path).into());
         }
-        if let Some(answer) = self.playground.answer(&request) {
-            return Either::Right(Either::Right(Either::Right(ready(Ok(answer)))));
+        if let Some(mut answer) = self.playground.answer(&request) {
+            if path == "/" {
+                self.who.welcome(&request, &mut answer);
+            }
+            return at_once(answer);
+        }
+        if path == HUMAN_PATH {
+            let Some(human) = &self.human else { return at_once(Problem::not_found(path).into()) };
+            let answer = Origins::clone(human).call(request);
+            return Either::Right(Either::Right(Either::Right(Either::Left(Box::pin(answer)))));
         }
         if let Some(token) = self.token.as_mut().filter(|_| path == TOKEN_PATH) {
             return Either::Right(Either::Right(Either::Left(token.call(request))));
         }
         match path {
-            "/healthz" => Either::Right(Either::Right(Either::Right(ready(Ok(Readiness::health(request.method())))))),
-            "/readyz" => Either::Right(Either::Right(Either::Right(ready(Ok(self.readiness.ready(request.method())))))),
+            "/healthz" => at_once(Readiness::health(request.method())),
+            "/readyz" => at_once(self.readiness.ready(request.method())),
             _ if path.starts_with("/files/") => Either::Left(Either::Right(self.files.call(request))),
             _ => Either::Right(Either::Left(self.direct.call(request))),
         }

@@ -9,20 +9,19 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 use tower_layer::Layer as _;
 
+use super::Admin;
 use super::accept::{DrainReport, EdgeServer, LimitSettings, Listener, Refusal, RefusalLayer, TlsError, TlsKeeper};
 use super::assemble::{self, AssembleError, Assembled, GateService, Outside, assemble};
-use super::{Admin, Readiness};
+use super::reload::{Files, Reread};
 use crate::config::Config;
 use crate::engine::{Engine, EngineState, OpenError};
-use crate::guard::Tokens;
-use crate::upstream::KeyRing;
 
 /// What the process is told while it serves.
 #[derive(Debug, Clone)]
 pub struct Orders {
     /// Becomes true when the gate should drain and end.
     pub stop: watch::Receiver<bool>,
-    /// Notified when files should be read again: keys and certificates.
+    /// Notified when files should be read again: keys, certificates and, with [`Bound::reading_again`], limits.
     pub reload: Arc<Notify>,
 }
 
@@ -63,15 +62,15 @@ pub async fn serve(
     registry: Registry,
     orders: Orders,
 ) -> Result<DrainReport, ServeError> {
-    bind(config, outside, registry)?.run(orders).await
+    bind(config, outside, registry).await?.run(orders).await
 }
 
 /// Opens everything that [`bind`] opens but the ports, and lets it go again; says all that keeps a gate from starting. The
-/// engine is not asked.
+/// engine is not asked; whoever issues tokens is.
 #[must_use]
-pub fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<ServeError> {
+pub async fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Vec<ServeError> {
     let tls = config.gate.tls.clone().map(TlsKeeper::open).and_then(Result::err);
-    let rooms = assemble::rehearse(config, look_up).into_iter().map(ServeError::from);
+    let rooms = assemble::rehearse(config, look_up).await.into_iter().map(ServeError::from);
     rooms.chain(tls.map(ServeError::from)).collect()
 }
 
@@ -79,21 +78,22 @@ pub fn rehearse(config: &Config, look_up: &dyn Fn(&str) -> Option<String>) -> Ve
 ///
 /// # Errors
 /// [`ServeError`] for whatever keeps the gate from starting; no port is open then.
-pub fn bind(
+pub async fn bind(
     config: &Config,
     outside: Outside<'_>,
     mut registry: Registry,
 ) -> Result<Bound<impl GateService + use<>>, ServeError> {
-    let assembled = assemble(config, &outside, &mut registry)?;
+    let assembled = assemble(config, &outside, &mut registry).await?;
     let tls = config.gate.tls.clone().map(TlsKeeper::open).transpose()?;
     let listener = listen(config.gate.listen, "gate.listen", &config.gate.limits)?;
     let mut server = EdgeServer::new(config.gate.limits.clone(), config.gate.drain.clone())
-        .with_exempt(config.guard.address.trusted_proxies.clone());
+        .with_exempt(config.guard.address.trusted_proxies.clone())
+        .with_proxy_protocol(config.gate.proxy_protocol);
     if let Some(tls) = &tls {
         server = server.with_tls(tls.clone());
     }
     server.connections().show(&mut registry);
-    let admin = config.gate.admin.map(|address| AdminPort::open(address, registry, &assembled.readiness, config));
+    let admin = config.gate.admin.map(|address| AdminPort::open(address, registry, &assembled, config));
     let admin = admin.transpose()?;
     for caution in super::cautions(config) {
         tracing::warn!("{caution}");
@@ -101,7 +101,8 @@ pub fn bind(
     say_where(&listener, "gate.listen", if tls.is_some() { "https" } else { "http" });
     let watch_every = Duration::from_secs(config.upstream.key_watch_s.get());
     let end_engine_within = Duration::from_millis(config.gate.drain.deadline_ms.get());
-    Ok(Bound { assembled, tls, listener, server, admin, engine: outside.engine, watch_every, end_engine_within })
+    let engine = outside.engine;
+    Ok(Bound { assembled, tls, listener, server, admin, engine, watch_every, end_engine_within, reread: None })
 }
 
 /// A gate whose ports are open.
@@ -114,9 +115,18 @@ pub struct Bound<S> {
     engine: Option<Engine>,
     watch_every: Duration,
     end_engine_within: Duration,
+    reread: Option<Reread>,
 }
 
 impl<S: GateService> Bound<S> {
+    /// Reads `[limits]` again in this way when told to. What callers spent stays; a configuration with faults changes
+    /// nothing.
+    #[must_use]
+    pub fn reading_again(mut self, reread: Reread) -> Self {
+        self.reread = Some(reread);
+        self
+    }
+
     /// Where the gate listens.
     ///
     /// # Errors
@@ -138,10 +148,18 @@ impl<S: GateService> Bound<S> {
     /// # Errors
     /// [`ServeError::Engine`] when the engine failed.
     pub async fn run(self, orders: Orders) -> Result<DrainReport, ServeError> {
-        let Assembled { service, readiness, keys, tokens, drain } = self.assembled;
+        let Assembled { service, readiness, keys, access_keys, tokens, limits, drain } = self.assembled;
         let _admin = self.admin.map(AdminPort::start);
-        let files = Files { keys: keys.clone(), tokens: tokens.clone(), tls: self.tls };
+        let files = Files {
+            keys: keys.clone(),
+            access_keys: access_keys.clone(),
+            tokens: tokens.clone(),
+            tls: self.tls,
+            limits,
+            reread: self.reread,
+        };
         let _reload = AbortOnDrop(tokio::spawn(files.reload_when_told(orders.reload)));
+        let _watch_access = access_keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let _watch_tokens = tokens.map(|tokens| AbortOnDrop(tokio::spawn(tokens.watch(self.watch_every))));
         let _watch = keys.map(|keys| AbortOnDrop(tokio::spawn(keys.watch(self.watch_every))));
         let mut stop = orders.stop;
@@ -188,16 +206,17 @@ struct AdminPort {
 }
 
 impl AdminPort {
-    fn open(
+    fn open<S>(
         address: SocketAddr,
         registry: Registry,
-        readiness: &Readiness,
+        assembled: &Assembled<S>,
         config: &Config,
     ) -> Result<Self, ServeError> {
         let limits = LimitSettings::default();
         let listener = listen(address, "gate.admin", &limits)?;
         say_where(&listener, "gate.admin", "http");
-        let service = RefusalLayer.layer(Admin::new(Arc::new(registry), readiness.clone()));
+        let admin = Admin::new(Arc::new(registry), assembled.readiness.clone());
+        let service = RefusalLayer.layer(admin.with_limits(assembled.limits.0.clone()));
         Ok(Self { listener, server: EdgeServer::new(limits, config.gate.drain.clone()), service })
     }
 
@@ -206,39 +225,6 @@ impl AdminPort {
         AbortOnDrop(tokio::spawn(async move {
             self.server.serve(self.listener, self.service, std::future::pending()).await;
         }))
-    }
-}
-
-/// What is read again when the gate is told to.
-struct Files {
-    keys: Option<KeyRing>,
-    tokens: Option<Tokens>,
-    tls: Option<TlsKeeper>,
-}
-
-impl Files {
-    async fn reload_when_told(self, told: Arc<Notify>) {
-        loop {
-            told.notified().await;
-            if let Some(keys) = &self.keys {
-                match keys.reload() {
-                    Ok(()) => tracing::info!("read the fal key files again"),
-                    Err(error) => tracing::error!(%error, "kept the fal keys at hand"),
-                }
-            }
-            if let Some(tokens) = &self.tokens {
-                match tokens.reload() {
-                    Ok(()) => tracing::info!("read the token keys again"),
-                    Err(error) => tracing::error!(%error, "kept the token keys at hand"),
-                }
-            }
-            if let Some(tls) = &self.tls {
-                match tls.reload() {
-                    Ok(()) => tracing::info!("read the certificate again"),
-                    Err(error) => tracing::error!(%error, "kept the certificate at hand"),
-                }
-            }
-        }
     }
 }
 

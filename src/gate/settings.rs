@@ -6,7 +6,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
-use super::accept::{DrainSettings, LimitSettings, TlsSettings};
+use super::accept::{DrainSettings, LimitSettings, ProxyProtocol, TlsSettings};
 use super::sockets::SocketSettings;
 
 /// The gate's own settings.
@@ -31,6 +31,10 @@ pub struct GateSettings {
     /// TLS with this certificate. Without it the gate speaks plain HTTP, for this machine or behind something that ends
     /// TLS.
     pub tls: Option<TlsSettings>,
+    /// Whether what is in front says for whom it opens each connection: `required` takes connections of
+    /// `guard.address.trusted_proxies` alone, each with a header of the PROXY protocol, version 1 or 2, before TLS. The
+    /// admin listener takes none.
+    pub proxy_protocol: ProxyProtocol,
     /// Limits on connections, request heads and slowness.
     pub limits: LimitSettings,
     /// How the gate ends.
@@ -62,6 +66,7 @@ impl Default for GateSettings {
             uploads: Uploads::Auto,
             bodies_bytes: NonZeroU64::new(256 * 1024 * 1024).expect("a literal that is not zero"),
             tls: None,
+            proxy_protocol: ProxyProtocol::Off,
             limits: LimitSettings::default(),
             drain: DrainSettings::default(),
             sockets: SocketSettings::default(),

@@ -200,8 +200,13 @@ mod tests {
 
     async fn status_with(reach: Reach) -> StatusCode {
         let endpoint = EndpointPattern::parse("fal-ai/lcm").unwrap();
-        let row =
-            RouteSettings { endpoint, to: Destination::Engine, spill: Some(Spill::Upstream), token: TokenIssuer::Gate };
+        let row = RouteSettings {
+            endpoint,
+            to: Destination::Engine,
+            spill: Some(Spill::Upstream),
+            token: TokenIssuer::Gate,
+            callers: None,
+        };
         let table = RouteTable::new(vec![row], false);
         let allowed = AllowedTargets::new(TargetSettings::default()).with_rows(table.reaches(reach));
         let path = PlainPath {

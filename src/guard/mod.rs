@@ -10,14 +10,19 @@ mod token;
 
 pub use address::{AddressHeader, AddressSettings, ClientAddr, ClientAddrLayer, FindClientAddr, PeerAddr};
 pub use identity::{
-    AskKeys, AskedKeys, JwtAlgorithm, JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known,
+    AskKeys, AskedKeys, Caller, CallerPolicy, CallerRefusal, CallerRules, CallersLayer, CookieReach, HumanCheck,
+    HumanFault, HumanProvider, HumanRule, HumanSecret, HumanSecretFault, HumanService, HumanSettings, Identified,
+    Identity, IdentityBy, IdentityLayer, IdentitySettings, IdentityWay, Inquire, Inquiry, JudgeCallers, JwtAlgorithm,
+    JwtFault, JwtKeyFault, JwtKeySource, JwtSettings, JwtVerifier, KeysError, Known, NamelessReach, SessionFault,
+    SessionHolder, SessionSettings, Sessions, Visit, VisitorSettings, Visitors,
 };
-pub use keys::{AccessKeys, AccessKeysLayer, AskForKey, Caller, KeyFault, KeyRefusal, KeySettings, Noted};
+pub use keys::{AccessKeys, KeyFault, KeyHolder, KeyRefusal, KeySettings, KeysUnusable, NewKey};
 pub use limit::{
-    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, Cost, CostSettings, Dimension, Lasting, LedgerError, LimitError,
-    LimitHeaders, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited, Limits, Pace, Period, Prices, RATE_LIMIT,
-    RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy, SpentUsage, Subject, Tier,
-    Usage, Verdict, WhenStoreIsDown, Why, real_cost, subject_of,
+    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, CallerUsage, Cost, CostSettings, Dimension, Lasting, LedgerError,
+    LimitError, LimitHeaders, LimitKind, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited, Limits, Pace,
+    Period, Prices, RATE_LIMIT, RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy,
+    ShareStanding, SpentUsage, Standing, Subject, Tier, TopUsage, Usage, Verdict, WhenStoreIsDown, Why, real_cost,
+    subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;

@@ -163,6 +163,8 @@ impl OriginsLayer {
             RATE_LIMIT_POLICY,
             HeaderName::from_static("x-fal-billable-units"),
             HeaderName::from_static("x-fal-error-type"),
+            HeaderName::from_static("x-falgate-queue-place"),
+            HeaderName::from_static("x-falgate-queue-wait"),
             HeaderName::from_static("x-fal-request-timeout-type"),
         ];
         let mut cors = CorsLayer::new()
@@ -203,7 +205,8 @@ where
     type Future = OriginsFuture<S::Future, <Cors<S> as Service<Request<B>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        // Not the middle layer's: it judges its rules each time, and these were judged when they were made.
+        self.inner.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {

@@ -5,6 +5,7 @@ pub mod pictures;
 pub mod realtime;
 pub mod storage;
 pub mod store;
+pub mod waiting;
 
 mod answer;
 mod deadline;

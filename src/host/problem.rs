@@ -8,11 +8,15 @@ use super::fetch::FetchError;
 use super::pictures::{PictureError, PoolFull};
 use super::storage::StorageError;
 use super::store::StoreTooSmall;
+use super::waiting::Turned;
 use crate::engine::{BackendError, EngineError};
 use crate::wire::{CollectError, FieldError, HandshakeFault, Problem, ToProblem};
 
 const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
 const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
+/// How a caller stands in the waiting room.
+const QUEUE_PLACE: HeaderName = HeaderName::from_static("x-falgate-queue-place");
+const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-falgate-queue-wait");
 /// What a caller is told about trouble that is not his, in fal's words.
 const OURS: &str = "Internal Server Error";
 /// A model takes seconds to minutes to load.
@@ -107,6 +111,9 @@ pub enum HostError {
     /// A socket's handshake that cannot be answered.
     #[error("handshake cannot be answered")]
     Handshake(#[source] HandshakeFault),
+    /// The caller has no place at the engine.
+    #[error("no place at the engine")]
+    NoPlace(#[from] Turned),
     /// The gate did not say under which origin it was reached, and none is configured.
     #[error("request carries no public origin")]
     NoOrigin,
@@ -134,6 +141,7 @@ impl ToProblem for HostError {
                 Problem::invalid(vec![FieldError::at(name.field, "file_download_error", msg)])
             }
             Self::Engine(error) => error.to_problem(),
+            Self::NoPlace(turned) => turned.to_problem(),
             Self::Store(StoreTooSmall { .. }) | Self::NoOrigin => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS),
             Self::Storage(error) => error.to_problem(),
             Self::Handshake(fault) => fault.to_problem(),
@@ -186,6 +194,26 @@ impl ToProblem for EngineError {
                     .with_error_type("runner_server_error")
                     .with_header(NEEDS_RETRY, HeaderValue::from_static("false")),
             },
+        }
+    }
+}
+
+impl ToProblem for Turned {
+    fn to_problem(&self) -> Problem {
+        match self {
+            Self::Waits { standing, back_s } => {
+                let (place, wait_s) = (standing.place, standing.wait_s());
+                let detail = format!("all places are taken: you are number {place} in the queue, for about {wait_s} s");
+                // Whoever comes back by then is still in the queue.
+                let back = Duration::from_secs(wait_s.min((back_s / 2).max(1)));
+                Problem::rate_limited(detail, back)
+                    .with_error_type("concurrent_requests_limit")
+                    .with_header(NEEDS_RETRY, HeaderValue::from_static("true"))
+                    .with_header(QUEUE_PLACE, HeaderValue::from(place))
+                    .with_header(QUEUE_WAIT, HeaderValue::from(wait_s))
+            }
+            Self::Full => busy("all places are taken and too many callers wait, try again"),
+            Self::Closing => unavailable("the engine is shutting down, try again", FULL_WAIT),
         }
     }
 }

@@ -11,8 +11,10 @@ use super::answer::{Delivery, Place, json};
 use super::deadline::start_by;
 use super::input::read_input;
 use super::load::{Loader, Patience};
+use super::waiting::{Guest, Place as Seat, Wait};
 use super::{Host, HostError};
 use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Picture, Ticket};
+use crate::guard::subject_of;
 use crate::telemetry::WorkNote;
 use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
 
@@ -26,9 +28,10 @@ impl Host {
     /// Runs an app and waits for its output. Dropping the future cancels the job at its next step.
     pub(super) async fn run(&self, request: Request<Body>) -> Result<Ran, HostError> {
         let arrived = Instant::now();
+        let start_by = start_by(request.headers(), arrived)?;
+        let _place = self.place(Guest::of(&subject_of(&request)), (arrived, start_by)).await?;
         let busy = |_| HostError::Busy { limit: self.settings.runs_at_once.get() };
         let _slot = self.runs.try_acquire().map_err(busy)?;
-        let start_by = start_by(request.headers(), arrived)?;
         let headers = request.headers().clone();
         let origin = self.origin(&request);
         let limit = self.settings.max_body_bytes.get();
@@ -86,6 +89,19 @@ impl Host {
         let mut response = json(&output);
         response.extensions_mut().insert(work);
         Ok(Ran { response, waited })
+    }
+
+    /// Waits a while for a place at the engine, where callers have places. The body is not read meanwhile.
+    async fn place(
+        &self,
+        guest: Guest,
+        (arrived, start_by): (Instant, Option<Instant>),
+    ) -> Result<Option<Seat>, HostError> {
+        let Some(room) = &self.waiting else { return Ok(None) };
+        let held = arrived + self.settings.waiting_room.hold();
+        let until = start_by.map_or(held, |start_by| start_by.min(held));
+        let wait = Wait { guest, until: Some(until), drain: self.drain.clone() };
+        Ok(Some(room.enter(wait, |_| ()).await?))
     }
 
     /// The engine's work for an input whose picture was loaded. The prompt moves out of the input.

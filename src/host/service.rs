@@ -18,6 +18,7 @@ use super::pictures::PicturePool;
 use super::realtime::{FrameBudget, SocketMetrics};
 use super::run::Ran;
 use super::storage::{FilesService, Storage};
+use super::waiting::WaitingRoom;
 use super::{HostError, HostSettings};
 use crate::engine::{Engine, EngineState, Posterior};
 use crate::telemetry::CallNote;
@@ -57,6 +58,8 @@ pub(super) struct Host {
     pub(super) runs: Semaphore,
     pub(super) bodies: MemoryBudget,
     pub(super) socket_metrics: SocketMetrics,
+    /// Places at the engine; `None` where callers need none.
+    pub(super) waiting: Option<WaitingRoom>,
     pub(super) frame_budget: Option<Arc<dyn FrameBudget>>,
     /// True once the gate drains; `None` where nobody will say so.
     pub(super) drain: Option<watch::Receiver<bool>>,
@@ -85,6 +88,7 @@ impl HostService {
             bodies: MemoryBudget::new(settings.bodies_bytes.get()),
             runs: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
             socket_metrics: SocketMetrics::default(),
+            waiting: None,
             frame_budget: None,
             drain: None,
             settings,
@@ -129,6 +133,16 @@ impl HostService {
     #[must_use]
     pub fn with_frame_budget(mut self, budget: Arc<dyn FrameBudget>) -> Self {
         self.fresh().frame_budget = Some(budget);
+        self
+    }
+
+    /// Gives callers places at the engine, and lets wait who finds none.
+    ///
+    /// # Panics
+    /// If the service was cloned before.
+    #[must_use]
+    pub fn with_waiting_room(mut self, room: WaitingRoom) -> Self {
+        self.fresh().waiting = Some(room);
         self
     }
 

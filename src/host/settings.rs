@@ -8,6 +8,7 @@ use super::fetch::FetchSettings;
 use super::pictures::PictureSettings;
 use super::realtime::RealtimeSettings;
 use super::storage::StorageSettings;
+use super::waiting::WaitingSettings;
 use crate::wire::EndpointPattern;
 
 /// Answering calls from the embedded engine.
@@ -33,6 +34,8 @@ pub struct HostSettings {
     pub storage: StorageSettings,
     /// Sockets that the engine answers. What pages send on them shares `bodies_bytes`.
     pub realtime: RealtimeSettings,
+    /// Places at the engine, and a queue for who finds none.
+    pub waiting_room: WaitingSettings,
 }
 
 impl Default for HostSettings {
@@ -46,6 +49,7 @@ impl Default for HostSettings {
             fetch: FetchSettings::default(),
             storage: StorageSettings::default(),
             realtime: RealtimeSettings::default(),
+            waiting_room: WaitingSettings::default(),
         }
     }
 }
@@ -59,6 +63,7 @@ impl HostSettings {
             ("fetch", self.fetch.faults()),
             ("storage", self.storage.faults()),
             ("realtime", self.realtime.faults()),
+            ("waiting_room", self.waiting_room.faults()),
         ];
         let prefixed = |(table, faults): (&'static str, Vec<(String, String)>)| {
             faults.into_iter().map(move |(key, what)| (format!("{table}.{key}"), what))

@@ -31,4 +31,7 @@ pub use key_ring::KeyRing;
 pub use key_source::{KeyError, KeySource};
 pub use metrics::UpstreamMetrics;
 pub use settings::UpstreamSettings;
-pub use socket::{InputRules, RelayMetrics, SocketAuth, SocketRelay, SocketRelayLayer, SocketSettings};
+pub use socket::{
+    EachInput, InputAccount, InputBudget, InputRules, RelayMetrics, SocketAuth, SocketRelay, SocketRelayLayer,
+    SocketSettings,
+};

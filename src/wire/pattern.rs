@@ -12,12 +12,26 @@ use super::EndpointId;
 ///
 /// `fal-ai/flux` means the app itself and not what is below it; write `fal-ai/flux/**` as well to allow that.
 /// The owner number `110602490` is read as `fal-ai`, as in an [`EndpointId`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EndpointPattern {
     text: String,
-    whole: GlobMatcher,
-    app: GlobMatcher,
-    alias: GlobMatcher,
+    whole: Glob,
+    app: Glob,
+    alias: Glob,
+}
+
+/// One glob. Those that people write need no automaton.
+#[derive(Clone)]
+enum Glob {
+    /// Just this.
+    Literal(Box<str>),
+    /// `**`
+    Everything,
+    /// `a/**`: what begins with this.
+    Below(Box<str>),
+    /// `a/*`: what begins with this and has no slash after it.
+    Within(Box<str>),
+    Matcher(Box<GlobMatcher>),
 }
 
 /// Why a text is no pattern.
@@ -48,9 +62,9 @@ impl EndpointPattern {
         let app = if open { open_prefix(&segments) } else { segments[..app_segments].join("/") };
         let alias = if open { "*" } else { segments[app_segments - 1] };
         Ok(Self {
-            whole: glob(&canonical).map_err(|why| error(&why))?,
-            app: glob(&app).map_err(|why| error(&why))?,
-            alias: glob(alias).map_err(|why| error(&why))?,
+            whole: Glob::new(&canonical).map_err(|why| error(&why))?,
+            app: Glob::new(&app).map_err(|why| error(&why))?,
+            alias: Glob::new(alias).map_err(|why| error(&why))?,
             text: pattern.to_owned(),
         })
     }
@@ -86,9 +100,42 @@ fn open_prefix(segments: &[&str]) -> String {
     if before.is_empty() { "**".to_owned() } else { format!("{}/**", before.join("/")) }
 }
 
-fn glob(text: &str) -> Result<GlobMatcher, String> {
-    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
-    glob.map(|glob| glob.compile_matcher()).map_err(|cause| cause.kind().to_string())
+impl Glob {
+    fn new(text: &str) -> Result<Self, String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+        if text == "**" {
+            return Ok(Self::Everything);
+        }
+        let is_plain = |text: &str| text.bytes().all(is_plain);
+        match text.strip_suffix("**") {
+            Some(before) if before.ends_with('/') && is_plain(before) => return Ok(Self::Below(before.into())),
+            _ if is_plain(text) => return Ok(Self::Literal(text.into())),
+            _ => {}
+        }
+        match text.strip_suffix('*') {
+            Some(before) if before.ends_with('/') && is_plain(before) => return Ok(Self::Within(before.into())),
+            _ => {}
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
+        glob.map(|glob| Self::Matcher(Box::new(glob.compile_matcher()))).map_err(|cause| cause.kind().to_string())
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => **literal == *text,
+            Self::Everything => true,
+            Self::Below(before) => text.strip_prefix(&**before).is_some_and(|rest| !rest.is_empty()),
+            Self::Within(before) => text.strip_prefix(&**before).is_some_and(|rest| !rest.contains('/')),
+            Self::Matcher(matcher) => matcher.is_match(text),
+        }
+    }
+}
+
+/// As it was written.
+impl fmt::Debug for EndpointPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointPattern({:?})", self.text)
+    }
 }
 
 impl fmt::Display for EndpointPattern {
@@ -159,6 +206,22 @@ mod tests {
         assert_eq!(matches("110602490-lcm-sd15-i2i", "fal-ai/lcm-sd15-i2i"), (true, true));
         assert_eq!(matches("workflows/me/*", "workflows/me/flow"), (true, true));
         assert_eq!(matches("fal-ai/**", "workflows/fal-ai/flux"), (false, false));
+    }
+
+    #[test]
+    fn short_cuts_say_what_the_automaton_says() {
+        let texts =
+            ["fal-ai/flux", "fal-ai/fluxx", "fal-ai/flux/dev", "fal-ai/flux/dev/deep", "a/flux", "flux", "fal-ai"];
+        for glob in ["fal-ai/flux", "fal-ai/flux/**", "fal-ai/flux/*", "fal-ai/*", "fal-ai/**", "**", "*", "flux"] {
+            let short = Glob::new(glob).unwrap();
+            let whole = GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build().unwrap();
+            for text in texts {
+                assert_eq!(short.is_match(text), whole.compile_matcher().is_match(text), "{glob} on {text}");
+            }
+        }
+        assert!(matches!(Glob::new("fal-ai/flux/**"), Ok(Glob::Below(_))));
+        assert!(matches!(Glob::new("fal-ai/*"), Ok(Glob::Within(_))));
+        assert!(matches!(Glob::new("fal-ai/f*"), Ok(Glob::Matcher(_))));
     }
 
     #[test]

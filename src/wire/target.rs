@@ -98,6 +98,14 @@ impl TargetUrl {
     pub fn reach(&self) -> Reach {
         self.0.reach
     }
+
+    /// The same call, for a caller who is not let further than whoever answers here.
+    #[must_use]
+    pub fn kept_here(&self) -> Self {
+        let Admitted { class, path_and_query, call, reach: _ } = &*self.0;
+        let (path_and_query, call) = (path_and_query.clone(), call.clone());
+        Self(Arc::new(Admitted { class: *class, path_and_query, call, reach: Reach::Here }))
+    }
 }
 
 /// A call as a path, with all that decides what it means.

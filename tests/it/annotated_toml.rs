@@ -43,7 +43,21 @@ spill = "upstream""#,
 ];
 
 /// Examples of keys that have no built-in value and whose type alone shows too little.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 14] = [
+    ("guard.identity.callers", "\"required\""),
+    ("guard.identity.ca_file", "\"/etc/ssl/private-ca.pem\""),
+    (
+        "guard.jwt",
+        r#"{ issuer = "https://login.example", audience = "draw", algorithms = ["ES256"], keys = { jwks_url = "https://login.example/keys" }, tier_claim = "plan" }"#,
+    ),
+    (
+        "guard.session",
+        r#"{ url = "http://127.0.0.1:3000/auth", cookies = ["session"], caller_header = "x-auth-caller", tier_header = "x-auth-tier" }"#,
+    ),
+    (
+        "guard.human",
+        r#"{ provider = "turnstile", secret = { env = "TURNSTILE_SECRET" }, hostnames = ["draw.example"] }"#,
+    ),
     ("guard.keys.env", "\"FALGATE_ACCESS_KEYS\""),
     ("guard.keys.file", "\"/run/secrets/falgate_access_keys\""),
     ("host.fetch.ca_file", "\"/etc/ssl/private-ca.pem\""),

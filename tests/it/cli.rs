@@ -250,3 +250,41 @@ fn a_token_that_would_open_nothing_is_not_minted() {
     assert_eq!((code, said.as_str()), (Some(2), ""));
     assert!(complained.contains("`*` is no app"), "{complained}");
 }
+
+#[test]
+fn key_new_shows_a_key_once_and_a_line_that_does_not_tell_it() {
+    use falgate::guard::AccessKeys;
+
+    let (code, line, key) = run(&mut falgate(&["key", "new", "--name", "ann", "--tier", "pro"]));
+    assert_eq!(code, Some(0));
+    assert!(line.starts_with("ann sha256:") && line.ends_with(" tier=pro\n"), "{line}");
+    let keys = AccessKeys::read([line.as_str()]).unwrap();
+    let header = http::HeaderValue::from_str(&format!("Key {}", key.trim())).unwrap();
+    let holder = keys.check(Some(&header)).unwrap();
+    assert_eq!((&*holder.caller.name, holder.tier.as_deref()), ("ann", Some("pro")));
+    assert!(!line.contains(key.trim().split_once(':').unwrap().1));
+    for wrong in ["a b", "visitor-1", ""] {
+        let (code, said, complained) = run(&mut falgate(&["key", "new", "--name", wrong]));
+        assert_eq!((code, said.as_str()), (Some(2), ""), "{wrong}: {complained}");
+    }
+}
+
+#[test]
+fn check_finds_a_login_that_hands_out_no_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens where this was.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let jwt = format!(
+        "[guard.jwt]\nissuer = \"i\"\naudience = \"a\"\nalgorithms = [\"ES256\"]\n\
+         keys = {{ jwks_url = \"http://127.0.0.1:{port}/keys\" }}\n"
+    );
+    let file = file_with(folder.path(), &jwt);
+    let (code, said, complained) = run(&mut falgate(&["check", "--config", &file]));
+    assert_eq!((code, said.as_str()), (Some(78), ""), "{complained}");
+    assert!(complained.contains("guard.jwt.keys.jwks_url"), "{complained}");
+    let (code, _, complained) = run(&mut falgate(&["serve", "--config", &file, "--listen", "127.0.0.1:0"]));
+    assert_eq!(code, Some(78), "{complained}");
+    assert!(complained.contains("guard.jwt.keys.jwks_url"), "{complained}");
+}

@@ -50,7 +50,7 @@ fn every_example_in_the_annotated_file_is_right() {
 #[test]
 fn every_file_names_the_schema_and_has_no_fault() {
     let environment = Environment::from([("FAL_KEY", "a-key-of-no-worth")]);
-    for name in ["falgate.toml", "demo.toml", "edge.toml", "gpu.toml"] {
+    for name in ["falgate.toml", "demo.toml", "edge.toml", "gpu.toml", "public-demo.toml"] {
         let text = std::fs::read_to_string(file(name)).unwrap();
         assert!(text.starts_with("#:schema ./falgate.schema.json\n"), "{name}");
         if let Err(faults) = Config::load(&text, &environment) {

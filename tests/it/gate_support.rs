@@ -9,7 +9,6 @@ use falgate::config::{Config, Environment};
 use falgate::engine::{Engine, FakeBackend, FakeControl, FakeSettings};
 use falgate::gate::accept::DrainReport;
 use falgate::gate::{Orders, Outside, ServeError, bind};
-use falgate::guard::RedisStore;
 use falgate::telemetry::LogWriter;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -97,10 +96,8 @@ impl Gate {
             None
         };
         let theirs = engine.as_ref().map(|(engine, _)| engine.clone());
-        let look_up = |name: &str| environment.look_up(name);
-        let limit_store = RedisStore::connect(&config.limits, look_up).await.unwrap();
-        let outside = Outside { engine: theirs, log, look_up: &look_up, limit_store };
-        let bound = bind(&config, outside, Registry::default()).unwrap();
+        let outside = Outside { engine: theirs, log, look_up: &|name| environment.look_up(name) };
+        let bound = bind(&config, outside, Registry::default()).await.unwrap();
         let address = bound.local_addr().unwrap();
         let admin = bound.admin_addr().unwrap().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -258,6 +255,24 @@ impl Certificate {
 
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// Shakes hands on a connection, as one who believes the CA and speaks one protocol.
+    pub(crate) async fn connect(
+        &self,
+        stream: TcpStream,
+        protocol: &[u8],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        use rustls::pki_types::pem::PemObject as _;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_file(self.ca_file()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
     /// The gate's settings for it.

@@ -145,6 +145,7 @@ async fn whatever_is_not_right_is_refused() {
         (issuer.token(json!({"sub": null})), lacks("sub")),
         (issuer.token(json!({"sub": ""})), lacks("sub")),
         (issuer.token(json!({"sub": "x".repeat(257)})), lacks("sub")),
+        (issuer.token(json!({"sub": "ann\nbob"})), lacks("sub")),
         (other.token(json!({})), JwtFault::Signature),
         ("a.b.c".to_owned(), JwtFault::Malformed),
         (String::new(), JwtFault::Malformed),

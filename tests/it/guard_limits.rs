@@ -277,15 +277,31 @@ async fn an_operator_sees_what_was_spent_and_lets_one_caller_off() {
         assert!(limits.charge(subject, call, None).is_ok() && limits.charge(subject, call, None).is_err());
     }
     let usage = serde_json::to_value(limits.usage()).unwrap();
-    assert_eq!(usage["limits"][0], json!({"name": "rps", "passed": 2, "refused": 2, "would_refuse": 0}));
+    assert_eq!(
+        usage["limits"][0],
+        json!({"name": "rps", "kind": "rule", "of": "requests", "amount": 1, "per_ms": 60_000, "burst": 1,
+               "by": "caller", "dry_run": false, "passed": 2, "refused": 2, "would_refuse": 0})
+    );
     let until = 20_001 * 86_400;
+    assert_eq!(usage["limits"][1]["spent"], 2, "of all callers together");
     assert_eq!(
         usage["spent"],
         json!([
-            {"account": "day caller:ann", "units": 1, "until": until},
-            {"account": "day caller:bob", "units": 1, "until": until},
+            {"budget": "day", "key": "caller:ann", "units": 1, "until": until},
+            {"budget": "day", "key": "caller:bob", "units": 1, "until": until},
         ])
     );
+    let called = |key: &str| json!({"key": key, "calls": 2, "refused": 1, "overstated": 0});
+    assert_eq!(usage["top"]["this_hour"], json!([called("caller:ann"), called("caller:bob")]));
+    let standing = serde_json::to_value(limits.standing("caller:ann").unwrap()).unwrap();
+    assert_eq!(
+        standing["limits"],
+        json!([
+            {"name": "rps", "left": 0, "most": 1, "whole_in_s": 60},
+            {"name": "day", "left": 0, "most": 1, "whole_in_s": 86_399},
+        ])
+    );
+    assert_eq!(limits.standing("caller:eve").unwrap().limits[0].left, 1, "who never called has all of it");
     assert_eq!(usage["live_keys"], 2);
     assert_eq!(limits.reset("caller:ann"), Some(2));
     assert_eq!((limits.reset("caller:ann"), limits.reset("caller:eve"), limits.reset("ann")), (Some(0), Some(0), None));

@@ -200,6 +200,54 @@ async fn a_stalled_redis_refuses_within_the_timeout_and_local_rules_go_on() {
 }
 
 #[tokio::test]
+async fn what_cannot_wait_is_counted_here_and_owed_at_all_gates() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    for tables in [
+        json!({"redis": {"prefix": "rule"}, "rule": [rule("bytes", "caller", 5)]}),
+        json!({"redis": {"prefix": "spent"}, "budget": [{"name": "b", "of": "bytes", "by": "caller", "amount": 5, "per": "month"}]}),
+    ] {
+        let gates = [redis.limits(tables.clone()).await, redis.limits(tables).await];
+        let byte = cells(Dimension::Bytes, 1);
+        let mut receipt = gates[0].charge(&ann(), byte, None).expect("nobody has to wait");
+        // What an answer shows to have been more becomes a debt here and there.
+        receipt.settle(cells(Dimension::Bytes, 5));
+        assert!(gates[0].charge(&ann(), byte, None).is_err(), "this gate has counted them itself");
+        let exhausted =
+            async { while charge(&gates[1], &ann(), Cost::ZERO.with_cells(Dimension::Bytes, 5)).await.is_ok() {} };
+        soon(exhausted).await;
+        assert!(charge(&gates[0], &ann(), byte).await.is_err());
+        assert!(gates[1].charge(&stranger("caller").unwrap(), byte, None).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_wait_is_refused_while_the_store_is_down_and_goes_on_by_itself() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let tables = |down: &str| {
+        let mut row = rule("bytes", "caller", 1000);
+        row["when_store_is_down"] = down.into();
+        json!({"rule": [row], "redis": {"timeout_ms": 200, "prefix": down}})
+    };
+    let (firm, local) = (redis.limits(tables("refuse")).await, redis.limits(tables("local")).await);
+    let byte = cells(Dimension::Bytes, 1);
+    redis.signal("STOP");
+    for limits in [&firm, &local] {
+        // Whoever waits for the store notices that it is gone.
+        let _ = charge(limits, &ann(), byte).await;
+    }
+    assert_eq!(firm.charge(&ann(), byte, None).unwrap_err().why(), Why::NoStore);
+    assert!(local.charge(&ann(), byte, None).is_ok());
+    redis.signal("CONT");
+    // Nobody but those who cannot wait asks for it.
+    soon(async {
+        while firm.charge(&ann(), byte, None).is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_redis_that_is_killed_loses_at_most_its_persistence() {
     let Some(mut redis) = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
     let limits =

@@ -7,6 +7,8 @@ mod annotated_toml;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cli_limits;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod config_checks;
@@ -53,6 +55,8 @@ mod framing_corpus;
 #[cfg(test)]
 mod fuzz_corpus;
 #[cfg(test)]
+mod gate_addresses;
+#[cfg(test)]
 mod gate_bad_input;
 #[cfg(test)]
 mod gate_bodies;
@@ -61,9 +65,17 @@ mod gate_canary;
 #[cfg(test)]
 mod gate_doors;
 #[cfg(test)]
+mod gate_identity;
+#[cfg(test)]
+mod gate_identity_start;
+#[cfg(test)]
 mod gate_life;
 #[cfg(test)]
 mod gate_limits;
+#[cfg(test)]
+mod gate_limits_admin;
+#[cfg(test)]
+mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
 #[cfg(test)]
@@ -71,11 +83,17 @@ mod gate_pages;
 #[cfg(test)]
 mod gate_process;
 #[cfg(test)]
+mod gate_sessions;
+#[cfg(test)]
 mod gate_steer;
 #[cfg(test)]
 mod gate_support;
 #[cfg(test)]
 mod gate_tokens;
+#[cfg(test)]
+mod gate_visitors;
+#[cfg(test)]
+mod guard_bytes;
 #[cfg(test)]
 mod guard_jwt;
 #[cfg(test)]
@@ -83,7 +101,11 @@ mod guard_keys;
 #[cfg(test)]
 mod guard_limits;
 #[cfg(test)]
+mod guard_limits_props;
+#[cfg(test)]
 mod guard_limits_redis;
+#[cfg(test)]
+mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;
 #[cfg(test)]
@@ -100,6 +122,8 @@ mod host_run;
 mod host_storage;
 #[cfg(test)]
 mod http2_wire;
+#[cfg(test)]
+mod identity_canary;
 #[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
@@ -139,6 +163,8 @@ mod relay_frames;
 #[cfg(test)]
 mod relay_gates;
 #[cfg(test)]
+mod relay_limits;
+#[cfg(test)]
 mod relay_open;
 #[cfg(test)]
 mod support;
@@ -154,3 +180,5 @@ mod upstream_keys;
 mod upstream_streams;
 #[cfg(test)]
 mod upstream_tls;
+#[cfg(test)]
+mod waiting_room;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use falgate::engine::FakePart;
+use falgate::guard::Subject;
 use falgate::host::realtime::{FrameAsk, FrameBudget, FrameCharge, OverBudget, RealtimeSettings};
 use futures_util::SinkExt as _;
 use serde_json::json;
@@ -164,8 +165,13 @@ async fn a_slow_reader_gets_the_newest_result_and_never_a_backlog() {
 struct Purse(Mutex<u32>);
 
 impl FrameBudget for Purse {
+    fn came(&self, subject: &Subject, bytes: u64) -> Result<(), OverBudget> {
+        assert_eq!(subject.tier.as_deref(), Some("pro"), "the tier stands in the handshake's extensions");
+        if bytes > 100_000 { Err(OverBudget { wait: Duration::from_millis(200) }) } else { Ok(()) }
+    }
+
     fn charge(&self, ask: &FrameAsk<'_>) -> FrameCharge {
-        assert_eq!(ask.endpoint.unwrap().as_str(), "fal-ai/lcm-sd15-i2i");
+        assert_eq!(ask.subject.endpoint.as_ref().unwrap().as_str(), "fal-ai/lcm-sd15-i2i");
         let mut left = self.0.lock().unwrap();
         let fits = left.checked_sub(ask.pictures);
         *left = fits.unwrap_or(*left);
@@ -198,6 +204,20 @@ async fn an_input_over_its_callers_budget_is_told_so_and_superseded_ones_cost_no
     let error = within(page.next_text()).await;
     assert_eq!((&error["error"], &error["request_id"]), (&json!("RATE_LIMITED"), &json!("over")));
     assert_eq!(error["reason"], "more pictures than you may have, try again in 1.5 s");
+}
+
+#[tokio::test]
+async fn an_input_of_more_bytes_than_its_caller_may_send_is_told_so_when_it_comes() {
+    let stage = Stage::charging(Arc::new(Purse(Mutex::new(1)))).await;
+    let mut page = stage.page(256 * 1024, "").await;
+    let mut large = stroke("large");
+    large["padding"] = json!("x".repeat(100_000));
+    page.text(&large).await;
+    let error = within(page.next_text()).await;
+    assert_eq!((&error["error"], &error["request_id"]), (&json!("RATE_LIMITED"), &json!("large")));
+    assert_eq!(error["reason"], "more bytes than you may have, try again in 0.2 s");
+    page.text(&stroke("small")).await;
+    assert_eq!(within(page.next_text()).await["request_id"], "small", "the socket lives, and no picture was charged");
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeControl, FakeSettings};
 use falgate::gate::accept::{DrainSettings, EdgeServer, LimitSettings, RefusalLayer};
-use falgate::guard::{Grant, TokenKeySource, TokenSettings, Tokens};
+use falgate::guard::{Caller, Grant, Tier, TokenKeySource, TokenSettings, Tokens};
 use falgate::host::realtime::{FrameBudget, RealtimeSettings};
+use falgate::host::waiting::{WaitingMetrics, WaitingRoom, WaitingSettings};
 use falgate::host::{HostService, HostSettings};
 use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -45,6 +46,7 @@ pub(crate) fn tokens() -> Tokens {
 pub(crate) fn token_from(apps: &[&str], age: Duration) -> String {
     let grant = Grant {
         caller: Some("painter".into()),
+        tier: None,
         apps: apps.iter().map(|&app| app.to_owned()).collect(),
         life: Some(Duration::from_secs(120)),
         origin: None,
@@ -227,6 +229,12 @@ impl Stage {
         Self::set_up(RealtimeSettings::default(), |host| host.with_frame_budget(budget)).await
     }
 
+    /// A stage whose callers need places.
+    pub(crate) async fn with_places(settings: &WaitingSettings) -> Self {
+        let room = WaitingRoom::new(settings, WaitingMetrics::default());
+        Self::set_up(RealtimeSettings::default(), |host| host.with_waiting_room(room)).await
+    }
+
     async fn set_up(realtime: RealtimeSettings, change: impl FnOnce(HostService) -> HostService) -> Self {
         let (opened, control) = FakeBackend::open(FakeSettings::default());
         let engine = Engine::start(EngineSettings { linger_ms: 0, ..EngineSettings::default() }, move |_| Ok(opened));
@@ -250,8 +258,14 @@ impl Stage {
         let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         let pass = self.server.admit(peer).unwrap();
         let (server, host) = (self.server.clone(), self.host.clone());
-        let service = RefusalLayer.layer(service_fn(move |request: Request<Body>| {
+        let service = RefusalLayer.layer(service_fn(move |mut request: Request<Body>| {
             let host = host.clone();
+            request.extensions_mut().insert(Tier("pro".into()));
+            let query = request.uri().query().unwrap_or_default();
+            if let Some((_, name)) = query.split_once("caller=") {
+                let name = name.into();
+                request.extensions_mut().insert(Caller { name });
+            }
             async move { host.oneshot(admitted(request)).await }
         }));
         tokio::spawn(async move { server.serve_stream(far, peer, pass, service).await });

@@ -95,16 +95,12 @@ impl Connections {
             return Err(TooMany::InAll);
         }
         let block = address.map(AddressBlock::of);
-        if let Some(block) = block {
-            let mut by_address = inner.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let here = by_address.entry(block).or_insert(0);
-            if *here >= inner.limit_per_address {
-                drop(by_address);
-                inner.open.fetch_sub(1, Ordering::AcqRel);
-                inner.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(TooMany::FromAddress);
-            }
-            *here += 1;
+        if let Some(block) = block
+            && !inner.count(block)
+        {
+            inner.open.fetch_sub(1, Ordering::AcqRel);
+            inner.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(TooMany::FromAddress);
         }
         inner.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Pass { connections: self.clone(), block })
@@ -175,6 +171,17 @@ impl Connections {
     }
 }
 
+impl Inner {
+    /// Counts one more connection of a block, if there may be one.
+    fn count(&self, block: AddressBlock) -> bool {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = by_address.entry(block).or_insert(0);
+        let fits = *here < self.limit_per_address;
+        *here += usize::from(fits);
+        fits
+    }
+}
+
 /// Tells one task of every change of stage.
 #[derive(Debug)]
 pub(super) struct StageWatch {
@@ -209,6 +216,18 @@ pub struct Pass {
 impl Pass {
     pub(super) const fn connections(&self) -> &Connections {
         &self.connections
+    }
+
+    /// Counts the connection of a trusted proxy on the address for which it was opened, from now on.
+    pub(super) fn count_on(&mut self, address: IpAddr) -> Result<(), TooMany> {
+        let (inner, block) = (&self.connections.0, AddressBlock::of(address));
+        debug_assert!(self.block.is_none(), "a proxy's connection is counted on nobody yet");
+        if !inner.count(block) {
+            inner.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(TooMany::FromAddress);
+        }
+        self.block = Some(block);
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use super::connections::{Connections, Pass, Stage, TooMany};
 use super::io::{GuardedIo, Http2, Waiting};
 use super::listener::Listener;
 use super::service::{EdgeService, Spare};
-use super::settings::{DrainSettings, LimitSettings, ms};
+use super::settings::{DrainSettings, LimitSettings, ProxyProtocol, ms};
 use super::tls::TlsKeeper;
-use super::{http1, http2};
+use super::{http1, http2, proxied};
 use crate::wire::{Body, BodyError};
 
 /// Goodbyes that may be under way at once; beyond, connections are just closed.
@@ -39,6 +39,7 @@ pub struct EdgeServer {
     drain: DrainSettings,
     tls: Option<TlsKeeper>,
     exempt: Arc<[IpNet]>,
+    proxy_protocol: ProxyProtocol,
     connections: Connections,
     goodbyes: Arc<Semaphore>,
 }
@@ -73,6 +74,7 @@ impl EdgeServer {
             drain,
             tls: None,
             exempt: Arc::new([]),
+            proxy_protocol: ProxyProtocol::Off,
             connections,
             goodbyes: Arc::new(Semaphore::new(GOODBYES)),
         }
@@ -89,6 +91,14 @@ impl EdgeServer {
     #[must_use]
     pub fn with_exempt(mut self, networks: impl Into<Arc<[IpNet]>>) -> Self {
         self.exempt = networks.into();
+        self
+    }
+
+    /// Takes connections of the networks of [`Self::with_exempt`] alone, each with a header of the PROXY protocol, and the
+    /// address in it for the peer's.
+    #[must_use]
+    pub const fn with_proxy_protocol(mut self, proxy_protocol: ProxyProtocol) -> Self {
+        self.proxy_protocol = proxy_protocol;
         self
     }
 
@@ -149,8 +159,39 @@ impl EdgeServer {
     /// [`TooMany`] at a limit.
     pub fn admit(&self, peer: SocketAddr) -> Result<Pass, TooMany> {
         let address = peer.ip().to_canonical();
-        let is_exempt = self.exempt.iter().any(|network| network.contains(&address));
-        self.connections.admit((!is_exempt).then_some(address))
+        self.connections.admit((!self.is_exempt(address)).then_some(address))
+    }
+
+    fn is_exempt(&self, address: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client for whom a trusted proxy opened the connection. Without a header in time there is none, and whoever is
+    /// no trusted proxy may say nothing; neither gets an answer.
+    async fn behind_proxy(&self, client: Client<TcpStream>) -> Option<Client<TcpStream>> {
+        let Client { mut stream, peer, mut pass } = client;
+        if !self.is_exempt(peer.ip().to_canonical()) {
+            tracing::debug!(%peer, "closed: no trusted proxy, and gate.proxy_protocol is required");
+            return None;
+        }
+        let read = timeout(ms(self.limits.handshake_ms), proxied::read(&mut stream)).await;
+        let source = match read {
+            Ok(Ok(source)) => source,
+            Ok(Err(fault)) => {
+                tracing::debug!(%peer, %fault, "closed (gate.proxy_protocol)");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let Some(source) = source else { return Some(Client { stream, peer, pass }) };
+        let address = source.ip().to_canonical();
+        if !self.is_exempt(address)
+            && let Err(why) = pass.count_on(address)
+        {
+            self.say_goodbye(stream, why);
+            return None;
+        }
+        Some(Client { stream, peer: source, pass })
     }
 
     async fn open<S, B>(&self, client: Client<TcpStream>, service: S)
@@ -160,6 +201,13 @@ impl EdgeServer {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
+        let client = match self.proxy_protocol {
+            ProxyProtocol::Off => client,
+            ProxyProtocol::Required => match self.behind_proxy(client).await {
+                Some(client) => client,
+                None => return,
+            },
+        };
         match &self.tls {
             None => self.speak(client, service, self.plain_http2()).await,
             // Boxed: the state of TLS is large, and plain connections would keep room for it.

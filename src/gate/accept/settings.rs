@@ -32,7 +32,7 @@ pub struct LimitSettings {
     pub connections_per_address: NonZeroUsize,
     /// Connections waiting for the process to accept them.
     pub backlog: NonZeroU32,
-    /// Time for a TLS handshake, in milliseconds.
+    /// Time for a TLS handshake, and before it for the header of the PROXY protocol, in milliseconds.
     pub handshake_ms: NonZeroU64,
     /// Time for a whole request head, from its first byte (on a new connection from the start), in milliseconds.
     pub head_ms: NonZeroU64,
@@ -142,6 +142,18 @@ impl LimitSettings {
 /// Milliseconds of a setting as a duration.
 pub(super) const fn ms(value: NonZeroU64) -> Duration {
     Duration::from_millis(value.get())
+}
+
+/// Whether connections begin with a header of the PROXY protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// None does.
+    #[default]
+    Off,
+    /// Each does, of version 1 or 2, and comes from a trusted proxy; others are closed.
+    Required,
 }
 
 /// Certificate and key, as PEM files. Both are read again on reload.

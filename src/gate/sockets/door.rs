@@ -23,7 +23,8 @@ const FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// Leads requests that ask for a socket to `sockets`, and all others to `direct`.
 ///
-/// Needs [`ClientAddr`]. Adds [`crate::wire::TargetUrl`], [`SocketPass`] and, where it is known, [`crate::guard::Caller`];
+/// Needs [`ClientAddr`]. Adds [`crate::wire::TargetUrl`], [`SocketPass`] and, where they are known, [`crate::guard::Caller`]
+/// and [`crate::guard::Tier`];
 /// takes the token out of the URL and `authorization` out of the headers. Foreign pages must have been refused before. A
 /// socket over a limit is refused with 429 or 503; a token or key that opens nothing is answered on the socket.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ impl<S, D> SocketDoor<S, D> {
         let address = client.or_else(|| extensions.get::<PeerAddr>().map(|peer| peer.0.ip()));
         let pass = self.register.admit(address).map_err(|many| refuse(Refused::TooMany, too_many(many)))?;
         let admitted = self.entrance.judge(&mut request);
-        let Admission { target, caller, seat } = match admitted {
+        let Admission { target, caller, tier, seat } = match admitted {
             Ok(admission) => admission,
             Err(Refusal::Answer(problem)) => return Err(refuse(Refused::BadRequest, problem)),
             Err(Refusal::Unauthorized) => {
@@ -123,6 +124,9 @@ impl<S, D> SocketDoor<S, D> {
         extensions.insert(SocketPass::new((pass, seat)));
         if let Some(caller) = caller {
             extensions.insert(caller);
+        }
+        if let Some(tier) = tier {
+            extensions.insert(tier);
         }
         Ok((request, note))
     }

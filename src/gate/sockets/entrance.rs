@@ -8,7 +8,9 @@ use http::{HeaderMap, Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::query::{Shown, take_token};
-use crate::guard::{AccessKeys, Caller, TokenFault, TokenSeat, TokenUse, Tokens};
+use crate::guard::{
+    AccessKeys, Caller, CallerRefusal, CallerRules, KeyHolder, Tier, TokenFault, TokenSeat, TokenUse, Tokens,
+};
 use crate::wire::{
     AllowedTargets, Body, Door, HostClass, PlainPath, Problem, TargetRefusal, TargetUrl, ToProblem as _, host_class,
 };
@@ -24,6 +26,8 @@ pub struct Entrance {
     pub tokens: Option<Tokens>,
     /// Access keys of the direct door; `None` where it asks for none.
     pub keys: Option<AccessKeys>,
+    /// Who may open what.
+    pub callers: Arc<CallerRules>,
 }
 
 /// A socket that may be opened.
@@ -33,6 +37,8 @@ pub struct Admission {
     pub target: TargetUrl,
     /// Who asks, where that is known.
     pub caller: Option<Caller>,
+    /// The caller's tier, where it has one.
+    pub tier: Option<Tier>,
     /// The place of its token.
     pub seat: Option<TokenSeat>,
 }
@@ -48,7 +54,7 @@ pub(super) enum Refusal {
 
 /// Who shows what.
 enum Holder {
-    Known { caller: Option<Caller>, seat: Option<TokenSeat> },
+    Known { caller: Option<Caller>, tier: Option<Tier>, seat: Option<TokenSeat> },
     Nobody,
 }
 
@@ -65,7 +71,9 @@ impl Entrance {
             (Shown::Token(token), _) => self.by_token(&token, alias, origin)?,
             (Shown::Confused, _) => return Err(Refusal::Unauthorized),
             (Shown::Nothing, Some(header)) => match self.keys.as_ref().map(|keys| keys.check(Some(&header))) {
-                Some(Ok(caller)) => Holder::Known { caller: Some(caller.clone()), seat: None },
+                Some(Ok(KeyHolder { caller, tier })) => {
+                    Holder::Known { caller: Some(caller), tier: tier.map(Tier), seat: None }
+                }
                 _ if scheme_of(header.as_bytes()) == b"bearer" => {
                     let token = header.to_str().ok().and_then(|text| text.split_once(' '));
                     let token = SecretString::from(token.map_or("", |(_, token)| token.trim()).to_owned());
@@ -79,11 +87,26 @@ impl Entrance {
             (Shown::Nothing, None) => return Err(Refusal::Unauthorized),
         };
         match holder {
-            Holder::Known { caller, seat } => Ok(Admission { target, caller, seat }),
+            Holder::Known { caller, tier, seat } => {
+                match self.callers.judge(target.call(), caller.as_ref()) {
+                    // A token without a name is one that the owner made by hand: nobody else gets one without the check.
+                    Ok(()) | Err(CallerRefusal::Unchecked) => Ok(Admission { target, caller, tier, seat }),
+                    Err(refusal) => Err(Self::refuse(&refusal)),
+                }
+            }
             Holder::Nobody => {
                 let target = self.admit(&asked, &self.open)?;
-                Ok(Admission { target, caller: None, seat: None })
+                self.callers.judge(target.call(), None).map_err(|refusal| Self::refuse(&refusal))?;
+                Ok(Admission { target, caller: None, tier: None, seat: None })
             }
+        }
+    }
+
+    /// A closed route stays closed with every token; for the others a page may get itself a better one.
+    fn refuse(refusal: &CallerRefusal) -> Refusal {
+        match refusal {
+            CallerRefusal::Closed => Refusal::Answer(refusal.to_problem()),
+            CallerRefusal::Nameless { .. } | CallerRefusal::Unchecked => Refusal::Unauthorized,
         }
     }
 
@@ -115,9 +138,9 @@ impl Entrance {
     fn by_token(&self, token: &SecretString, alias: &str, origin: Option<&str>) -> Result<Holder, Refusal> {
         let used = TokenUse { alias, origin, now: SystemTime::now() };
         let held = self.tokens.as_ref().ok_or(Refusal::Unauthorized)?.check(token.expose_secret(), &used);
-        let seated = held.and_then(|holder| holder.sit().map(|seat| (holder.caller, seat)));
+        let seated = held.and_then(|holder| holder.sit().map(|seat| (holder.caller, holder.tier, seat)));
         match seated {
-            Ok((caller, seat)) => Ok(Holder::Known { caller, seat: Some(seat) }),
+            Ok((caller, tier, seat)) => Ok(Holder::Known { caller, tier, seat: Some(seat) }),
             Err(fault) => {
                 log_fault(fault, alias);
                 Err(Refusal::Unauthorized)

@@ -18,7 +18,7 @@ use crate::wire::{Problem, ToProblem};
 
 /// Longest token that is looked at.
 const TOKEN_BYTES: usize = 16 * 1024;
-/// Longest name of a caller or tier: they stand in logs and stores.
+/// Longest name of a caller or tier. They stand in logs and stores, and so hold no control characters either.
 const NAME_BYTES: usize = 256;
 
 /// Who a token says is calling.
@@ -205,7 +205,8 @@ impl Inner {
                 Value::Number(number) => number.to_string(),
                 Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
             };
-            (!text.is_empty() && text.len() <= NAME_BYTES).then(|| Arc::<str>::from(text))
+            let is_plain = !text.chars().any(char::is_control);
+            (!text.is_empty() && text.len() <= NAME_BYTES && is_plain).then(|| Arc::<str>::from(text))
         };
         let caller = name(&settings.caller_claim).ok_or_else(|| lacks(&settings.caller_claim))?;
         let tier = settings.tier_claim.as_deref().and_then(name);

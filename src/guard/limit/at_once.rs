@@ -22,6 +22,17 @@ pub(super) struct Place {
 }
 
 impl Lasts {
+    /// Places that the share has taken.
+    pub(super) fn taken(&self, share: impl Hash) -> u32 {
+        let key = self.0.hashers.each_ref().map(|hasher| hasher.hash_one(&share));
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied().unwrap_or(0)
+    }
+
+    /// Places that are taken by all shares.
+    pub(super) fn all_taken(&self) -> u64 {
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner).values().copied().map(u64::from).sum()
+    }
+
     /// Takes a place of the share, unless `most` are taken.
     pub(super) fn take(&self, share: impl Hash, most: u32) -> Option<Place> {
         let key = self.0.hashers.each_ref().map(|hasher| hasher.hash_one(&share));

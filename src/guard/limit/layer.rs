@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::cost::{Cost, Dimension};
 use super::limits::Limits;
+use super::passing::{Passed, announced, passing};
 use super::price::Prices;
 use super::receipt::Receipt;
 use super::settings::Lasting;
@@ -30,7 +31,9 @@ pub struct Tier(pub Arc<str>);
 /// Limits how often calls are made, how many at once, and how much they cost in all.
 ///
 /// Needs [`TargetUrl`] and [`ClientAddr`], reads [`Caller`] and [`Tier`]; adds the rate-limit headers. A refusal is answered
-/// 429 with `retry-after`, or 403 for what is never allowed. What an answer did not cost is given back: the work of a
+/// 429 with `retry-after`, or 403 for what is never allowed (413 for bytes). Bytes are those of the request's body: as it
+/// announces, put right where less of it passes, and charged as they pass where it announces nothing; a body that is more
+/// than its caller may send is cut, and answered like any refusal where no answer has begun. What an answer did not cost is given back: the work of a
 /// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
 /// held by its [`SocketPass`]. Where limits are in a store that several gates share, a call waits for it; one that goes
 /// away meanwhile goes no further.
@@ -56,14 +59,14 @@ pub struct LimitLayer(Option<Charging>);
 #[derive(Debug, Clone)]
 struct Charging {
     limits: Limits,
-    prices: Arc<Prices>,
+    prices: Prices,
 }
 
 impl LimitLayer {
     /// Charges calls to `limits` by `prices`.
     #[must_use]
     pub fn new(limits: Limits, prices: Prices) -> Self {
-        Self(Some(Charging { limits, prices: Arc::new(prices) }))
+        Self(Some(Charging { limits, prices }))
     }
 
     /// Limits nothing.
@@ -116,10 +119,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some((charging, ask)) =
-            self.charging.as_ref().and_then(|charging| Some((charging, charging.ask(&request)?)))
-        else {
-            return Either::Left(Charged { inner: self.inner.call(request), receipt: None });
+        let charging = self.charging.as_ref().filter(|charging| !charging.limits.are_off());
+        let Some((charging, ask)) = charging.and_then(|charging| Some((charging, charging.ask(&request)?))) else {
+            return Either::Left(Charged { inner: self.inner.call(request), receipt: None, passed: None });
         };
         if charging.limits.is_shared() {
             let limits = charging.limits.clone();
@@ -128,8 +130,8 @@ where
             return Either::Right(Either::Right(Box::pin(async move {
                 match limits.charge_soon(&ask.subject, ask.cost, Some(ask.lasting)).await {
                     Ok(receipt) => {
-                        let receipt = ask.hand_over(receipt, &mut request);
-                        Charged { inner: inner.call(request), receipt }.await
+                        let (receipt, passed) = ask.hand_over(&limits, receipt, &mut request);
+                        Charged { inner: inner.call(request), receipt, passed }.await
                     }
                     Err(refusal) => Ok(refusal.to_problem().into()),
                 }
@@ -137,8 +139,8 @@ where
         }
         match charging.limits.charge(&ask.subject, ask.cost, Some(ask.lasting)) {
             Ok(receipt) => {
-                let receipt = ask.hand_over(receipt, &mut request);
-                Either::Left(Charged { inner: self.inner.call(request), receipt })
+                let (receipt, passed) = ask.hand_over(&charging.limits, receipt, &mut request);
+                Either::Left(Charged { inner: self.inner.call(request), receipt, passed })
             }
             Err(refusal) => Either::Right(Either::Left(at_once(Ok(refusal.to_problem().into())))),
         }
@@ -158,21 +160,27 @@ impl Charging {
     /// What a call costs, and whom; `None` where it is no call.
     fn ask(&self, request: &Request<Body>) -> Option<Ask> {
         let call = request.extensions().get::<TargetUrl>().map(TargetUrl::call)?;
-        let cost = self.prices.call(call, request.body().size_hint().upper().unwrap_or(0));
+        let cost = self.prices.call(call, announced(request.body()));
         let lasting = if call.kind == CallKind::Realtime { Lasting::Sockets } else { Lasting::Requests };
         Some(Ask { subject: subject_of(request), cost, lasting })
     }
 }
 
 impl Ask {
-    /// The receipt of a socket goes with the request, to whoever keeps the socket.
-    fn hand_over(&self, receipt: Receipt, request: &mut Request<Body>) -> Option<Receipt> {
+    /// What to settle when the call is answered. The receipt of a socket goes with the request, to whoever keeps the socket.
+    fn hand_over(
+        self,
+        limits: &Limits,
+        receipt: Receipt,
+        request: &mut Request<Body>,
+    ) -> (Option<Receipt>, Option<Arc<Passed>>) {
         if self.lasting == Lasting::Requests {
-            return Some(receipt);
+            let passed = passing(request.body_mut(), limits, || self.subject);
+            return (Some(receipt), passed);
         }
         let outer = request.extensions().get::<SocketPass>().cloned();
         request.extensions_mut().insert(SocketPass::new((outer, receipt)));
-        None
+        (None, None)
     }
 }
 
@@ -182,6 +190,7 @@ pin_project! {
         #[pin]
         inner: F,
         receipt: Option<Receipt>,
+        passed: Option<Arc<Passed>>,
     }
 }
 
@@ -203,7 +212,11 @@ where
             }
         };
         let Some(mut receipt) = this.receipt.take() else { return Poll::Ready(Ok(answer)) };
-        settle(&mut receipt, &answer);
+        if let Some(refusal) = this.passed.as_ref().and_then(|passed| passed.refusal()) {
+            // Whatever was made of half a body: its caller has sent more than it may.
+            answer = refusal.to_problem().into();
+        }
+        settle(&mut receipt, &answer, this.passed.as_ref());
         receipt.tell(answer.headers_mut());
         if receipt.holds_places() {
             answer = answer.map(|body| Body::new(HeldBody { body, _receipt: receipt }));
@@ -212,7 +225,13 @@ where
     }
 }
 
-fn settle(receipt: &mut Receipt, answer: &Response<Body>) {
+fn settle(receipt: &mut Receipt, answer: &Response<Body>, passed: Option<&Arc<Passed>>) {
+    if let Some(passed) = passed {
+        let real = passed.real(receipt.cost());
+        if real != receipt.cost() {
+            receipt.settle(real);
+        }
+    }
     if answer.status().is_client_error() || answer.status().is_server_error() {
         receipt.settle_without_work();
     } else if let Some(work) = answer.extensions().get::<WorkNote>() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{Database, DatabaseError, ReadOnlyDatabase, ReadableTable as _, TableDefinition};
 
 use super::book::{Account, Book, Spent};
 
@@ -23,6 +23,9 @@ pub enum LedgerError {
     /// What is in it cannot be read.
     #[error("the ledger cannot be read")]
     Read(#[source] redb::Error),
+    /// It may not be written, or not be made in its folder.
+    #[error("the ledger cannot be written")]
+    Write(#[source] std::io::Error),
     /// The system gives no thread.
     #[error("the ledger has no thread to write it")]
     Thread(#[source] std::io::Error),
@@ -44,8 +47,11 @@ impl Ledger {
         Self { book: Arc::new(Mutex::new(Book::new(most, []))), writer: None }
     }
 
-    /// Opens the ledger in `file`, making it if there is none.
+    /// Opens the ledger in `file`, making it, and the folder that it is in, if there is none.
     pub(super) fn open(file: &Path, most: usize, every: Duration) -> Result<Self, LedgerError> {
+        if let Some(folder) = folder_to_make(file) {
+            std::fs::create_dir(folder).map_err(LedgerError::Write)?;
+        }
         let database = Database::create(file).map_err(|cause| LedgerError::Open(cause.into()))?;
         let written = read(&database).map_err(LedgerError::Read)?;
         let book = Arc::new(Mutex::new(Book::new(most, written)));
@@ -64,6 +70,21 @@ impl Ledger {
         Ok(Self { book, writer: Some((stop, thread)) })
     }
 
+    /// Finds out whether [`Ledger::open`] would succeed, and leaves everything as it was. A file that a running gate holds
+    /// is taken for a ledger; a file that is not there must be one that could be made.
+    pub(super) fn rehearse(file: &Path) -> Result<(), LedgerError> {
+        match std::fs::OpenOptions::new().read(true).write(true).open(file) {
+            Ok(there) if there.metadata().is_ok_and(|about| about.len() == 0) => Ok(()),
+            Ok(_) => match ReadOnlyDatabase::open(file) {
+                // What was not closed in good order is repaired when it is opened to be written.
+                Ok(_) | Err(DatabaseError::DatabaseAlreadyOpen | DatabaseError::RepairAborted) => Ok(()),
+                Err(cause) => Err(LedgerError::Open(cause.into())),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => try_to_make(file).map_err(LedgerError::Write),
+            Err(error) => Err(LedgerError::Write(error)),
+        }
+    }
+
     /// The book. Held for a decision, never over anything that waits.
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,6 +100,24 @@ impl Drop for Ledger {
             }
         }
     }
+}
+
+/// The folder of a file, where it is not there.
+fn folder_to_make(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+}
+
+/// Makes another file beside it, or its folder, and removes it: only the system knows what it lets us do.
+fn try_to_make(file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = folder_to_make(file) {
+        std::fs::create_dir(folder)?;
+        return std::fs::remove_dir(folder);
+    }
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".check-{}", std::process::id()));
+    let probe = file.with_file_name(name);
+    drop(std::fs::OpenOptions::new().write(true).create_new(true).open(&probe)?);
+    std::fs::remove_file(&probe)
 }
 
 fn read(database: &Database) -> Result<Vec<(Account, Spent)>, redb::Error> {
@@ -145,6 +184,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rehearsal_says_what_opening_would_and_leaves_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        Ledger::rehearse(&file).unwrap();
+        Ledger::rehearse(&folder.path().join("state/ledger.redb")).unwrap();
+        assert_eq!(names(), 0, "neither it nor its folder is made");
+        let ledger = Ledger::open(&file, 10, Duration::from_secs(3600)).unwrap();
+        Ledger::rehearse(&file).unwrap();
+        drop(ledger);
+        let before = std::fs::read(&file).unwrap();
+        Ledger::rehearse(&file).unwrap();
+        assert_eq!((std::fs::read(&file).unwrap() == before, names()), (true, 1), "it is left as it was");
+        let text = folder.path().join("text");
+        std::fs::write(&text, "a text that is no ledger".repeat(99)).unwrap();
+        assert!(matches!(Ledger::rehearse(&text), Err(LedgerError::Open(_))));
+        assert!(matches!(Ledger::rehearse(&folder.path().join("no/such/ledger")), Err(LedgerError::Write(_))));
+        assert!(matches!(Ledger::rehearse(folder.path()), Err(LedgerError::Write(_))), "a folder is none");
+    }
+
+    #[test]
     fn a_ledger_that_is_none_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.redb");
@@ -152,6 +212,7 @@ mod tests {
         assert!(matches!(Ledger::open(&file, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "a text", "it is left as it was");
         let missing = folder.path().join("no/such/folder/ledger.redb");
-        assert!(matches!(Ledger::open(&missing, 10, Duration::from_secs(1)), Err(LedgerError::Open(_))));
+        assert!(matches!(Ledger::open(&missing, 10, Duration::from_secs(1)), Err(LedgerError::Write(_))));
+        assert!(Ledger::open(&folder.path().join("state/ledger.redb"), 10, Duration::from_secs(1)).is_ok());
     }
 }

@@ -1,31 +1,28 @@
 //! The limits, put together: one call of [`Limits::charge`] takes everything that a call costs, or nothing.
 
-use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use super::at_once::{Lasts, Place};
-use super::book::{Account, Book, Overdrawn, Want};
+use super::book::{Book, Overdrawn, Want};
 use super::cost::Cost;
 use super::error::LimitError;
-use super::gcra::Pace;
 use super::headers::Told;
 use super::ledger::Ledger;
-use super::metrics::{LimitMetrics, RuleCounts};
+use super::metrics::LimitMetrics;
 use super::period::Window;
 use super::receipt::{BudgetShare, Receipt, Taken};
 use super::redis::RedisStore;
 use super::refusal::{Refusal, Why};
-use super::settings::{AtOnceSettings, BudgetSettings, Lasting, LimitHeaders, LimitSettings, RuleSettings};
+use super::rows::Rows;
+use super::settings::{Lasting, LimitSettings, ShareBy};
 use super::store_settings::LimitStore;
 use super::subject::Subject;
-use super::table::{Entry, MOST_ENTRIES, Standing, Table};
-
-/// Time between two looks of a caller who waits for a place.
-pub(super) const PLACE_WAIT: Duration = Duration::from_secs(1);
+use super::table::Table;
+use super::top::Top;
 
 /// How often, how many at once, and how much in all. Clones share what they remember.
 ///
@@ -51,40 +48,17 @@ pub struct Limits(Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) rules: Vec<Rule>,
-    pub(super) budgets: Vec<Budget>,
-    pub(super) at_once: Vec<AtOnce>,
+    /// What limits now.
+    pub(super) rows: ArcSwap<Rows>,
     pub(super) table: Table,
     pub(super) ledger: Ledger,
     pub(super) metrics: LimitMetrics,
-    pub(super) headers: LimitHeaders,
-    ipv6_prefix: u8,
+    pub(super) top: Top,
+    /// What was set at the start and holds until the end: everything but the rows.
+    fixed: LimitSettings,
     started: Instant,
     clock: Clock,
     pub(super) store: Option<RedisStore>,
-}
-
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) settings: RuleSettings,
-    pub(super) pace: Pace,
-    pub(super) name: Arc<str>,
-    pub(super) counts: RuleCounts,
-}
-
-#[derive(Debug)]
-pub(super) struct Budget {
-    pub(super) settings: BudgetSettings,
-    pub(super) name: Arc<str>,
-    pub(super) counts: RuleCounts,
-}
-
-#[derive(Debug)]
-pub(super) struct AtOnce {
-    pub(super) settings: AtOnceSettings,
-    pub(super) name: Arc<str>,
-    pub(super) counts: RuleCounts,
-    lasts: Lasts,
 }
 
 /// Where the calendar's time comes from.
@@ -110,6 +84,18 @@ impl Limits {
     /// As [`Limits::open`].
     pub fn open_shared(settings: &LimitSettings, store: RedisStore) -> Result<Self, LimitError> {
         Self::with_clock(settings, Clock::System, Some(store))
+    }
+
+    /// Finds out whether [`Limits::open`] would succeed, and opens and makes nothing for good.
+    ///
+    /// # Errors
+    /// As [`Limits::open`].
+    pub fn rehearse(settings: &LimitSettings) -> Result<(), LimitError> {
+        if let Some((key, why)) = settings.faults().into_iter().next() {
+            return Err(LimitError::Setting { key, why });
+        }
+        let Some(file) = &settings.ledger else { return Ok(()) };
+        Ledger::rehearse(file).map_err(|cause| LimitError::Ledger { file: file.display().to_string(), cause })
     }
 
     /// Limits whose calendar starts at `start` and moves with tokio's clock, which tests can pause.
@@ -138,37 +124,56 @@ impl Limits {
             }
         };
         let metrics = LimitMetrics::default();
-        let rule = |row: &RuleSettings| Rule {
-            pace: row.pace().expect("its faults were looked for"),
-            name: row.name.as_str().into(),
-            counts: metrics.rule(&row.name),
-            settings: row.clone(),
-        };
-        let at_once = |row: &AtOnceSettings| AtOnce {
-            name: row.name.as_str().into(),
-            counts: metrics.rule(&row.name),
-            settings: row.clone(),
-            lasts: Lasts::default(),
-        };
-        let budget = |row: &BudgetSettings| Budget {
-            name: row.name.as_str().into(),
-            counts: metrics.rule(&row.name),
-            settings: row.clone(),
-        };
         Ok(Self(Arc::new(Inner {
-            rules: settings.rule.iter().map(rule).collect(),
-            at_once: settings.at_once.iter().map(at_once).collect(),
-            budgets: settings.budget.iter().map(budget).collect(),
+            rows: ArcSwap::from_pointee(Rows::new(settings, &metrics, None)),
             table: Table::new(settings.memory_bytes.get() as usize),
             ledger,
-            headers: settings.headers,
-            ipv6_prefix: settings.ipv6_prefix,
+            top: Top::default(),
+            fixed: settings.clone(),
             // A second ago, so that no reading is the zero that stands for a key that was never seen.
             started: Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now),
             clock,
             metrics,
             store,
         })))
+    }
+
+    /// Limits by these rows from now on. What callers did stays: rules, budgets and counts at once go on where a row keeps
+    /// its name and what it counts; a rule's callers wait as long as they had to, and its new pace counts from there.
+    /// Receipts are settled by the rows under which they were charged.
+    ///
+    /// Gives the keys inside `[limits]` that differ and cannot be changed before the next start.
+    ///
+    /// # Errors
+    /// [`LimitError::Setting`] for the first setting that cannot work; nothing is changed then.
+    pub fn replace(&self, settings: &LimitSettings) -> Result<Vec<&'static str>, LimitError> {
+        if let Some((key, why)) = settings.faults().into_iter().next() {
+            return Err(LimitError::Setting { key, why });
+        }
+        let inner = &*self.0;
+        let before = inner.rows.load_full();
+        let after = Arc::new(Rows::new(settings, &inner.metrics, Some(&before)));
+        inner.rows.store(Arc::clone(&after));
+        for gone in before.names().filter(|name| after.names().all(|kept| kept != *name)) {
+            inner.metrics.forget(gone);
+        }
+        let fixed = &inner.fixed;
+        let differ = [
+            ("memory_bytes", fixed.memory_bytes != settings.memory_bytes),
+            ("ipv6_prefix", fixed.ipv6_prefix != settings.ipv6_prefix),
+            ("ledger", fixed.ledger != settings.ledger),
+            ("ledger_write_ms", fixed.ledger_write_ms != settings.ledger_write_ms),
+            ("ledger_entries", fixed.ledger_entries != settings.ledger_entries),
+            ("store", fixed.store != settings.store),
+            ("redis", fixed.redis != settings.redis),
+        ];
+        Ok(differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect())
+    }
+
+    /// Whether nothing is limited at the moment.
+    #[must_use]
+    pub fn are_off(&self) -> bool {
+        self.0.rows.load().is_empty()
     }
 
     /// Shows in `registry` what each rule let through and refused.
@@ -179,16 +184,18 @@ impl Limits {
     /// Takes what the call costs from every share that it is charged to, or nothing from any.
     ///
     /// `lasting` says what begins with it; its places are held until the receipt is dropped. A cost that is an estimate is
-    /// put right by [`Receipt::settle`]; where it is not, the estimate stands. Limits in a store that several gates share are
-    /// charged by [`Limits::charge_soon`] only; here they refuse.
+    /// put right by [`Receipt::settle`]; where it is not, the estimate stands. Where several gates share a store, this does not
+    /// wait for it: the call is charged in this process, refused by what this process has counted, and owed to the store,
+    /// which lets [`Limits::charge_soon`] wait for it at all gates. What lasts is counted in this process alone.
     ///
     /// # Errors
-    /// [`Refusal`] names the limit that lets the call wait longest.
+    /// [`Refusal`] names the limit that lets the call wait longest; [`Why::NoStore`] after the store did not answer, where
+    /// a limit may not do without.
     pub fn charge(&self, subject: &Subject, cost: Cost, lasting: Option<Lasting>) -> Result<Receipt, Refusal> {
-        if self.0.store.is_some() {
-            return Err(Refusal::new(&"store".into(), Why::NoStore, PLACE_WAIT));
+        match &self.0.store {
+            Some(store) => store.owe(self, subject, (cost, lasting)),
+            None => self.charge_here(subject, cost, lasting),
         }
-        self.charge_here(subject, cost, lasting)
     }
 
     /// As [`Limits::charge`], and asks the store that several gates share where there is one. Dropping the future may leave
@@ -221,13 +228,20 @@ impl Limits {
         cost: Cost,
         lasting: Option<Lasting>,
     ) -> Result<Receipt, Refusal> {
+        let charged = self.decide(subject, cost, lasting);
+        self.0.note(subject, &charged);
+        charged
+    }
+
+    fn decide(&self, subject: &Subject, cost: Cost, lasting: Option<Lasting>) -> Result<Receipt, Refusal> {
         let inner = &*self.0;
-        let places = inner.take_places(subject, lasting)?;
+        let rows = inner.rows.load_full();
+        let places = rows.take_places(subject, lasting, inner.ipv6_prefix())?;
         let now = inner.now();
-        let mut charged = inner.entries(subject, cost);
-        let mut book = (!inner.budgets.is_empty()).then(|| inner.ledger.book());
+        let mut charged = rows.entries(&inner.table, subject, cost, inner.ipv6_prefix());
+        let mut book = (!rows.budgets.is_empty()).then(|| inner.ledger.book());
         let (budgets, overdrawn) = match &mut book {
-            Some(book) => inner.check_budgets(book, subject, cost),
+            Some(book) => inner.check_budgets(&rows, book, (subject, cost)),
             None => (Vec::new(), None),
         };
         let entries = &mut charged.entries[..charged.which.len()];
@@ -239,31 +253,31 @@ impl Limits {
                 false
             }
         };
-        let told = Told::new(inner.headers, inner.quotas(&charged, now));
+        let told = Told::new(rows.headers, rows.quotas(&charged, now));
         if !passes {
-            let refusal = inner
+            let refusal = rows
                 .refusals(&charged, now)
                 .into_iter()
                 .fold(overdrawn, |worst, next| Some(Refusal::longer(worst, next)));
             return Err(refusal.expect("whatever refused has said so").with_told(told));
         }
         for (at, rule) in charged.which.iter().enumerate() {
-            let counts = &inner.rules[*rule].counts;
+            let counts = &rows.rules[*rule].counts;
             if charged.entries[at].standing.refuses() { counts.would_refuse() } else { counts.passed() }
         }
         if let Some(book) = &mut book {
             for share in &budgets {
-                let budget = &inner.budgets[share.budget];
+                let budget = &rows.budgets[share.budget];
                 budget.counts.passed();
                 let label = || {
-                    let share = subject.share(budget.settings.by, inner.ipv6_prefix);
+                    let share = subject.share(budget.settings.by, inner.ipv6_prefix());
                     format!("{} {share}", budget.name).into()
                 };
                 book.add(share.account, share.window, cost.cells(budget.settings.of), label);
             }
         }
         drop(book);
-        Ok(Receipt::new(self.clone(), Taken { charged, budgets, places, cost, told, shared: None }))
+        Ok(Receipt::new(self.clone(), Taken { rows, charged, budgets, places, cost, told, shared: None }))
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -271,15 +285,12 @@ impl Limits {
     }
 }
 
-/// The rules that a call is charged to, and how each stands.
-#[derive(Debug, Clone)]
-pub(super) struct Charged {
-    /// Indices of the rules.
-    pub(super) which: Vec<usize>,
-    pub(super) entries: [Entry; MOST_ENTRIES],
-}
-
 impl Inner {
+    /// Counts a decision for whoever asks who calls most.
+    pub(super) fn note(&self, subject: &Subject, charged: &Result<Receipt, Refusal>) {
+        self.top.note(subject.share(ShareBy::Caller, self.ipv6_prefix()), self.unix(), charged.is_ok());
+    }
+
     /// Nanoseconds on the limits' own clock.
     pub(super) fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -300,73 +311,26 @@ impl Inner {
 
     /// Length of the prefix of IPv6 that counts as one address.
     pub(super) const fn ipv6_prefix(&self) -> u8 {
-        self.ipv6_prefix
-    }
-
-    fn take_places(&self, subject: &Subject, lasting: Option<Lasting>) -> Result<Vec<Place>, Refusal> {
-        let mut places = Vec::new();
-        let Some(lasting) = lasting else { return Ok(places) };
-        for row in self.at_once.iter().filter(|row| row.settings.of == lasting) {
-            let settings = &row.settings;
-            if !subject.is_meant(&settings.tiers, &settings.endpoints) {
-                continue;
-            }
-            let share = subject.share(settings.by, self.ipv6_prefix);
-            match row.lasts.take(share, settings.most.get()) {
-                Some(place) => {
-                    row.counts.passed();
-                    places.push(place);
-                }
-                None if settings.dry_run => row.counts.would_refuse(),
-                None => {
-                    row.counts.refused();
-                    return Err(Refusal::new(&row.name, Why::AtOnce { of: lasting }, PLACE_WAIT));
-                }
-            }
-        }
-        Ok(places)
-    }
-
-    pub(super) fn entries(&self, subject: &Subject, cost: Cost) -> Charged {
-        let nobody = Entry {
-            key: self.table.fingerprint(0_u8),
-            pace: Pace { refill: NonZeroU64::MIN, burst: NonZeroU32::MIN },
-            cells: NonZeroU32::MIN,
-            only_counts: true,
-            standing: Standing::default(),
-        };
-        let mut charged = Charged { which: Vec::new(), entries: [nobody; MOST_ENTRIES] };
-        for (at, rule) in self.rules.iter().enumerate() {
-            let row = &rule.settings;
-            // More than the largest burst is more than any.
-            let cells = u32::try_from(cost.cells(row.of)).unwrap_or(u32::MAX);
-            let Some(cells) = NonZeroU32::new(cells).filter(|_| subject.is_meant(&row.tiers, &row.endpoints)) else {
-                continue;
-            };
-            charged.entries[charged.which.len()] = Entry {
-                key: self.table.fingerprint((at, subject.share(row.by, self.ipv6_prefix))),
-                pace: rule.pace,
-                cells,
-                only_counts: row.dry_run,
-                standing: Standing::default(),
-            };
-            charged.which.push(at);
-        }
-        charged
+        self.fixed.ipv6_prefix
     }
 
     /// The budgets that the call would spend from, and the refusal of those that are spent.
-    fn check_budgets(&self, book: &mut Book, subject: &Subject, cost: Cost) -> (Vec<BudgetShare>, Option<Refusal>) {
+    fn check_budgets(
+        &self,
+        rows: &Rows,
+        book: &mut Book,
+        (subject, cost): (&Subject, Cost),
+    ) -> (Vec<BudgetShare>, Option<Refusal>) {
         let (mut shares, mut worst) = (Vec::new(), None);
         let (wall, now) = (self.wall(), self.unix());
-        for (at, budget) in self.budgets.iter().enumerate() {
+        for (at, budget) in rows.budgets.iter().enumerate() {
             let row = &budget.settings;
             let cells = cost.cells(row.of);
             if cells == 0 || !subject.is_meant(&row.tiers, &row.endpoints) {
                 continue;
             }
             let window = row.per.around(wall);
-            let account = Account::new(&row.name, &subject.share(row.by, self.ipv6_prefix));
+            let account = budget.account(&subject.share(row.by, self.ipv6_prefix()));
             let limit = row.amount.get().saturating_mul(row.of.cells_per_unit());
             let share = BudgetShare { budget: at, account, window };
             let why = match book.check(account, window, Want { cells, limit, now }) {

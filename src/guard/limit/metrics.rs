@@ -83,6 +83,14 @@ impl LimitMetrics {
         self.lost_debts.clone()
     }
 
+    /// Shows nothing any more of a limit that is gone.
+    pub(super) fn forget(&self, name: &str) {
+        let labels = Labels { limit: name.to_owned() };
+        for family in [&self.passed, &self.refused, &self.would_refuse] {
+            family.remove(&labels);
+        }
+    }
+
     /// A debt that could not be remembered.
     pub(super) fn lost_debt(&self) {
         self.lost_debts.inc();

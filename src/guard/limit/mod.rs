@@ -10,6 +10,7 @@ mod layer;
 mod ledger;
 mod limits;
 mod metrics;
+mod passing;
 mod period;
 mod price;
 mod receipt;
@@ -19,11 +20,13 @@ mod redis;
 #[path = "redis_absent.rs"]
 mod redis;
 mod refusal;
+mod rows;
 mod settings;
 mod standing;
 mod store_settings;
 mod subject;
 mod table;
+mod top;
 mod usage;
 
 pub use cost::{Cost, Dimension};
@@ -41,6 +44,7 @@ pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
+pub use standing::{ShareStanding, Standing};
 pub use store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
 pub use subject::{ANONYMOUS_TIER, Subject};
-pub use usage::{LimitUsage, SpentUsage, Usage};
+pub use usage::{CallerUsage, LimitKind, LimitUsage, SpentUsage, TopUsage, Usage};

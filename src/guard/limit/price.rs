@@ -1,5 +1,9 @@
 //! What calls and frames cost, before they are made.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use super::cost::{Cost, Dimension};
 use super::settings::{CostSettings, LimitSettings};
 use crate::wire::{CallKind, EndpointId, FalCall};
@@ -7,15 +11,20 @@ use crate::wire::{CallKind, EndpointId, FalCall};
 /// What one poll of a queued request counts as: fifty are one call, so that pages may poll (conformance case 19).
 const POLL: f64 = 0.02;
 
-/// The price list.
+/// The price list. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Prices(Vec<CostSettings>);
+pub struct Prices(Arc<ArcSwap<Vec<CostSettings>>>);
 
 impl Prices {
     /// The prices of these settings.
     #[must_use]
     pub fn new(settings: &LimitSettings) -> Self {
-        Self(settings.cost.clone())
+        Self(Arc::new(ArcSwap::from_pointee(settings.cost.clone())))
+    }
+
+    /// The prices of these settings from now on.
+    pub fn replace(&self, settings: &LimitSettings) {
+        self.0.store(Arc::new(settings.cost.clone()));
     }
 
     /// What a call is expected to cost. Opening a socket costs a request; its frames cost what they make.
@@ -49,7 +58,7 @@ impl Prices {
     fn picture(&self, endpoint: Option<&EndpointId>, cost: Cost) -> Cost {
         let is_meant =
             |row: &&CostSettings| endpoint.is_some_and(|id| row.endpoints.iter().any(|pattern| pattern.matches(id)));
-        match self.0.iter().find(is_meant) {
+        match self.0.load().iter().find(is_meant) {
             None => cost.with_cells(Dimension::Pictures, 1),
             Some(row) => cost
                 .with_cells(Dimension::Pictures, u64::from(row.pictures.get()))

@@ -1,14 +1,17 @@
 //! What was charged, so that it can be put right when the true cost is known.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
 use super::at_once::Place;
 use super::book::Account;
 use super::cost::{Cost, Dimension};
 use super::headers::Told;
-use super::limits::{Charged, Limits};
+use super::limits::Limits;
 use super::period::Window;
 use super::redis::SharedReceipt;
+use super::rows::{Charged, Rows};
 
 /// What a call was charged, and the places that it holds until this is dropped.
 ///
@@ -16,12 +19,15 @@ use super::redis::SharedReceipt;
 #[derive(Debug)]
 pub struct Receipt {
     limits: Limits,
-    charged: Charged,
-    budgets: Vec<BudgetShare>,
+    /// Those that charged it; others may be in force when it is settled.
+    pub(super) rows: Arc<Rows>,
+    /// Charged in this process: all, or what is owed to a store, or nothing.
+    pub(super) charged: Charged,
+    pub(super) budgets: Vec<BudgetShare>,
     places: Vec<Place>,
     cost: Cost,
     told: Told,
-    shared: Option<SharedReceipt>,
+    pub(super) shared: Option<SharedReceipt>,
 }
 
 /// What was taken from one budget.
@@ -34,6 +40,7 @@ pub(super) struct BudgetShare {
 
 /// What a receipt is made of.
 pub(super) struct Taken {
+    pub(super) rows: Arc<Rows>,
     pub(super) charged: Charged,
     pub(super) budgets: Vec<BudgetShare>,
     pub(super) places: Vec<Place>,
@@ -45,8 +52,8 @@ pub(super) struct Taken {
 
 impl Receipt {
     pub(super) fn new(limits: Limits, taken: Taken) -> Self {
-        let Taken { charged, budgets, places, cost, told, shared } = taken;
-        Self { limits, charged, budgets, places, cost, told, shared }
+        let Taken { rows, charged, budgets, places, cost, told, shared } = taken;
+        Self { limits, rows, charged, budgets, places, cost, told, shared }
     }
 
     /// What was charged.
@@ -72,16 +79,12 @@ impl Receipt {
     /// that has ended meanwhile stay as they are.
     pub fn settle(&mut self, real: Cost) {
         let inner = self.limits.inner();
-        if let Some(shared) = &self.shared {
-            if !shared.settle(inner, self.cost, real) {
-                inner.metrics.lost_debt();
-            }
-            self.cost = real;
-            return;
+        if self.shared.as_ref().is_some_and(|shared| !shared.settle(inner, self.cost, real)) {
+            inner.metrics.lost_debt();
         }
         let now = inner.now();
         for (at, rule) in self.charged.which.iter().enumerate() {
-            let of = inner.rules[*rule].settings.of;
+            let of = self.rows.rules[*rule].settings.of;
             let (estimated, real) = (self.cost.cells(of), real.cells(of));
             let kept = estimated == real || inner.table.settle(now, &self.charged.entries[at], estimated, real);
             if !kept {
@@ -92,7 +95,7 @@ impl Receipt {
             let unix = inner.unix();
             let mut book = inner.ledger.book();
             for share in self.budgets.iter().filter(|share| share.window.holds(unix)) {
-                let of = inner.budgets[share.budget].settings.of;
+                let of = self.rows.budgets[share.budget].settings.of;
                 let cells = i64::try_from(real.cells(of)).unwrap_or(i64::MAX);
                 let cells = cells.saturating_sub_unsigned(self.cost.cells(of));
                 if cells != 0 {

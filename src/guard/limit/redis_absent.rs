@@ -36,6 +36,10 @@ impl RedisStore {
     pub(super) async fn charge(&self, _: &Limits, _: &Subject, _: (Cost, Option<Lasting>)) -> Result<Receipt, Refusal> {
         match *self {}
     }
+
+    pub(super) fn owe(&self, _: &Limits, _: &Subject, _: (Cost, Option<Lasting>)) -> Result<Receipt, Refusal> {
+        match *self {}
+    }
 }
 
 /// What was taken from a store.

@@ -132,6 +132,9 @@ impl ToProblem for Refusal {
             Why::NoStore => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "limits cannot be checked now, try again")
                 .with_header(RETRY_AFTER, HeaderValue::from(self.wait.as_secs().max(1))),
             // Waiting would not help, and fal's clients would try a 429 four times.
+            Why::Never { of: Dimension::Bytes } => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than is ever allowed at once")
+            }
             Why::Never { of } => {
                 let sentence = format!("this call asks for more {} than is ever allowed at once", of.as_str());
                 Problem::new(StatusCode::FORBIDDEN, sentence)

@@ -28,7 +28,7 @@ pub struct LimitSettings {
     /// Which headers tell callers what is left: `draft` is `RateLimit` and `RateLimit-Policy` of the IETF draft, `older`
     /// the triple `RateLimit-Limit`, `-Remaining` and `-Reset`.
     pub headers: LimitHeaders,
-    /// File in which budgets are kept over a restart. Without it they start anew.
+    /// File in which budgets are kept over a restart; it is made, and the folder that it is in. Without it they start anew.
     pub ledger: Option<PathBuf>,
     /// How often the ledger is written, in milliseconds. A crash forgets at most so much.
     pub ledger_write_ms: NonZeroU64,

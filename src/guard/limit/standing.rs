@@ -1,52 +1,84 @@
-//! How the rules of a call stand after a decision: refusals, and what the caller is told.
+//! How one share stands with every limit, and how it is let off.
 
-use std::sync::Arc;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
-use super::headers::Quota;
-use super::limits::{Charged, Inner};
-use super::refusal::{Refusal, Why};
-use super::settings::LimitHeaders;
+use super::limits::Limits;
+use super::subject::Share;
 
-impl Inner {
-    pub(super) fn refusals(&self, charged: &Charged, now: u64) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        for (at, rule) in charged.which.iter().enumerate() {
-            let (entry, rule) = (&charged.entries[at], &self.rules[*rule]);
-            if !entry.standing.refuses() || entry.only_counts {
-                continue;
-            }
-            rule.counts.refused();
-            let of = rule.settings.of;
-            refusals.push(match entry.standing.until {
-                u64::MAX => Refusal::new(&rule.name, Why::Never { of }, Duration::ZERO),
-                until => Refusal::new(&rule.name, Why::TooFast { of }, Duration::from_nanos(until - now)),
-            });
-        }
-        refusals
-    }
-
-    /// How the rules of a call stand, for its caller.
-    pub(super) fn quotas(&self, charged: &Charged, now: u64) -> Vec<Quota> {
-        if self.headers == LimitHeaders::Off {
-            return Vec::new();
-        }
-        let quota = |(at, rule): (usize, &usize)| {
-            let (rule, tat) = (&self.rules[*rule], charged.entries[at].standing.tat);
-            let (of, burst) = (rule.settings.of, u64::from(rule.pace.burst.get()));
-            Quota {
-                name: Arc::clone(&rule.name),
-                of,
-                most: burst / of.cells_per_unit(),
-                window_s: whole_seconds(burst * rule.pace.refill.get()),
-                left: rule.pace.left(tat, now) / of.cells_per_unit(),
-                reset_s: whole_seconds(tat.saturating_sub(now)),
-            }
-        };
-        charged.which.iter().enumerate().map(quota).collect()
-    }
+/// How one share stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareStanding {
+    /// Whose it is, as it is always written: IPv6 as its network.
+    pub key: String,
+    /// With each limit that has such shares.
+    pub limits: Vec<Standing>,
 }
 
-const fn whole_seconds(nanos: u64) -> u64 {
-    nanos.div_ceil(1_000_000_000)
+/// How a share stands with one limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The limit's name.
+    pub name: String,
+    /// Units that could be spent now; places, for what is counted at once.
+    pub left: u64,
+    /// Units that a rested share could spend.
+    pub most: u64,
+    /// Seconds until all of it is back; nothing where places are waited for.
+    pub whole_in_s: Option<u64>,
+}
+
+impl Limits {
+    /// How a share stands; its key is written as [`Limits::reset`] takes it. `None` where the text is no share.
+    #[must_use]
+    pub fn standing(&self, key: &str) -> Option<ShareStanding> {
+        let inner = self.inner();
+        let text = Share::decode(key)?;
+        let share = Share::parse(&text, inner.ipv6_prefix())?;
+        let rows = inner.rows.load_full();
+        let (now, wall) = (inner.now(), inner.wall());
+        let rules = rows.rules.iter().filter(|rule| share.is_of(rule.settings.by)).map(|rule| {
+            let tat = inner.table.tat(rule.key(&inner.table, share));
+            let scale = rule.settings.of.cells_per_unit();
+            Standing {
+                name: rule.name.to_string(),
+                left: rule.pace.left(tat, now) / scale,
+                most: u64::from(rule.pace.burst.get()) / scale,
+                whole_in_s: Some(tat.saturating_sub(now).div_ceil(1_000_000_000)),
+            }
+        });
+        let at_once = rows.at_once.iter().filter(|row| share.is_of(row.settings.by)).map(|row| {
+            let most = row.settings.most.get();
+            let left = most.saturating_sub(row.lasts.taken(share)).into();
+            Standing { name: row.name.to_string(), left, most: most.into(), whole_in_s: None }
+        });
+        let book = inner.ledger.book();
+        let budgets = rows.budgets.iter().filter(|budget| share.is_of(budget.settings.by)).map(|budget| {
+            let (most, scale) = (budget.settings.amount.get(), budget.settings.of.cells_per_unit());
+            let window = budget.settings.per.around(wall);
+            let spent = book.spent(budget.account(&share), window);
+            let left = most.saturating_mul(scale).saturating_sub(spent) / scale;
+            let whole_in_s = if spent == 0 { 0 } else { window.left(wall).as_secs() };
+            Standing { name: budget.name.to_string(), left, most, whole_in_s: Some(whole_in_s) }
+        });
+        Some(ShareStanding { key: share.to_string(), limits: rules.chain(at_once).chain(budgets).collect() })
+    }
+
+    /// Lets one share off: its rules are rested and its budgets unspent. The share is written `caller:ann`,
+    /// `address:203.0.113.7`, `tier:free`, `endpoint:fal-ai/lcm` or `all` (the share of everybody, not everybody's). What
+    /// lasts goes on and keeps its places. Whatever a name may hold is percent-encoded, as [`Limits::usage`] shows it.
+    ///
+    /// `None` where the text is no share; else how many limits had something to forget.
+    #[must_use]
+    pub fn reset(&self, key: &str) -> Option<usize> {
+        let inner = self.inner();
+        let text = Share::decode(key)?;
+        let share = Share::parse(&text, inner.ipv6_prefix())?;
+        let rows = inner.rows.load_full();
+        let rules = rows.rules.iter().filter(|rule| share.is_of(rule.settings.by));
+        let rested = rules.filter(|rule| inner.table.reset(rule.key(&inner.table, share))).count();
+        let mut book = inner.ledger.book();
+        let budgets = rows.budgets.iter().filter(|budget| share.is_of(budget.settings.by));
+        let unspent = budgets.filter(|budget| book.reset(budget.account(&share))).count();
+        Some(rested + unspent)
+    }
 }

@@ -1,10 +1,17 @@
 //! Whose share of a limit a call is charged to.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
 use super::settings::ShareBy;
 use crate::wire::{EndpointId, EndpointPattern};
+
+/// What no key shows as it is, so that one line of a terminal and one path of a URL can hold any caller's name.
+const HIDDEN: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'\\').add(b'^');
 
 /// Who is without a tier.
 pub const ANONYMOUS_TIER: &str = "anonymous";
@@ -76,23 +83,28 @@ impl Share<'_> {
     }
 }
 
-/// As an operator writes it: `caller:ann`, `address:203.0.113.7`, `all`.
+/// As an operator writes it: `caller:ann`, `address:203.0.113.7`, `all`; percent-encoded where a name is not plain.
 impl std::fmt::Display for Share<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(bits) => {
                 write!(f, "address:{}", IpAddr::from(std::net::Ipv6Addr::from(*bits)).to_canonical())
             }
-            Self::Caller(name) => write!(f, "caller:{name}"),
-            Self::Tier(name) => write!(f, "tier:{name}"),
-            Self::Endpoint(name) => write!(f, "endpoint:{name}"),
+            Self::Caller(name) => write!(f, "caller:{}", utf8_percent_encode(name, HIDDEN)),
+            Self::Tier(name) => write!(f, "tier:{}", utf8_percent_encode(name, HIDDEN)),
+            Self::Endpoint(name) => write!(f, "endpoint:{}", utf8_percent_encode(name, HIDDEN)),
             Self::All => f.write_str("all"),
         }
     }
 }
 
 impl<'a> Share<'a> {
-    /// Reads what [`Display`](std::fmt::Display) writes; an IPv6 address means its network.
+    /// The text of a key as it was before it was percent-encoded; `None` where that is no text.
+    pub(super) fn decode(key: &str) -> Option<Cow<'_, str>> {
+        percent_decode_str(key).decode_utf8().ok()
+    }
+
+    /// Reads what [`Display`](std::fmt::Display) writes, once it is decoded; an IPv6 address means its network.
     pub(super) fn parse(text: &'a str, ipv6_prefix: u8) -> Option<Self> {
         if text == "all" {
             return Some(Self::All);
@@ -159,6 +171,10 @@ mod tests {
         for text in named {
             assert_eq!(Share::parse(text, 64).unwrap().to_string(), text);
         }
+        let odd = Share::Caller("a b\u{1b}[2J/50%ü");
+        assert_eq!(odd.to_string(), "caller:a%20b%1B[2J/50%25%C3%BC", "a terminal is shown no control characters");
+        assert_eq!(Share::parse(&Share::decode(&odd.to_string()).unwrap(), 64), Some(odd));
+        assert_eq!(Share::decode("caller:%FF"), None);
         assert_eq!(Share::parse("address:2001:db8::7", 64), Share::parse("address:2001:db8::8", 64));
         assert!(["", "ann", "caller:", "address:home"].iter().all(|text| Share::parse(text, 64).is_none()));
     }

@@ -20,11 +20,11 @@ pub(super) const MOST_ENTRIES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    key: [u64; 2],
-    tat: u64,
-}
+/// A key and its arrival time. Plain numbers, because of those alone the standard library takes zeroed memory from the
+/// system as it is, without touching it.
+type Place = [u64; 3];
+/// Where the arrival time is.
+const TAT: usize = 2;
 
 #[derive(Debug)]
 struct Shard {
@@ -75,7 +75,7 @@ impl Table {
         let bucket_bytes = WAYS * size_of::<Place>();
         let buckets = (bytes / SHARDS / bucket_bytes).max(1);
         // Zeroed memory is not touched until it is used: an idle gate does not pay for the ceiling.
-        let shard = || Mutex::new(Shard { places: vec![Place::default(); buckets * WAYS].into_boxed_slice() });
+        let shard = || Mutex::new(Shard { places: vec![[0_u64; 3]; buckets * WAYS].into_boxed_slice() });
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             buckets: buckets as u64,
@@ -84,7 +84,6 @@ impl Table {
     }
 
     /// Keys that fit at most.
-    #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.shards.len() * usize::try_from(self.buckets).unwrap_or(usize::MAX) * WAYS
     }
@@ -122,7 +121,7 @@ impl Table {
             if refused || take == Take::Nothing || entry.standing.refuses() {
                 entry.standing.tat = found[at].tat;
             }
-            shard.places[place].tat = entry.standing.tat;
+            shard.places[place][TAT] = entry.standing.tat;
         }
         if refused { Err(Refused) } else { Ok(()) }
     }
@@ -138,23 +137,29 @@ impl Table {
         if real <= estimated {
             let back = refill.saturating_mul(estimated - real);
             if let Some(place) = shard.find(entry.key, self.buckets) {
-                let place = &mut shard.places[place];
-                place.tat = place.tat.saturating_sub(back);
+                let tat = &mut shard.places[place][TAT];
+                *tat = tat.saturating_sub(back);
             }
             return true;
         }
         // No debt is longer than a century, or the clock's arithmetic would end.
         let debt = refill.saturating_mul(real - estimated).min(1 << 61);
         let Found { place: Some(place), tat } = shard.claim(entry.key, now, self.buckets) else { return false };
-        shard.places[place].tat = tat.max(now).saturating_add(debt).min(1 << 62);
+        shard.places[place][TAT] = tat.max(now).saturating_add(debt).min(1 << 62);
         true
+    }
+
+    /// The arrival time of a key; 0 for one that is not remembered.
+    pub(super) fn tat(&self, key: Fingerprint) -> u64 {
+        let shard = self.shards[shard_of(key)].lock().unwrap_or_else(PoisonError::into_inner);
+        shard.find(key, self.buckets).map_or(0, |place| shard.places[place][TAT])
     }
 
     /// Forgets a key: it is as good as new. Says whether it was there.
     pub(super) fn reset(&self, key: Fingerprint) -> bool {
         let mut shard = self.shards[shard_of(key)].lock().unwrap_or_else(PoisonError::into_inner);
         let Some(place) = shard.find(key, self.buckets) else { return false };
-        shard.places[place] = Place::default();
+        shard.places[place] = [0; 3];
         true
     }
 
@@ -162,7 +167,7 @@ impl Table {
     pub(super) fn live(&self, now: u64) -> usize {
         let count = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.places.iter().filter(|place| place.tat > now).count()
+            shard.places.iter().filter(|place| place[TAT] > now).count()
         };
         self.shards.iter().map(count).sum()
     }
@@ -243,7 +248,7 @@ impl Shard {
         Self::buckets_of(key, buckets)
             .into_iter()
             .flat_map(|start| start..start + WAYS)
-            .find(|place| self.places[*place].key == key.0 && self.places[*place].tat != 0)
+            .find(|place| self.places[*place][..TAT] == key.0 && self.places[*place][TAT] != 0)
     }
 
     /// Finds a key, or takes a place for it that no live key has.
@@ -252,21 +257,21 @@ impl Shard {
     /// charge gets the same place.
     fn claim(&mut self, key: Fingerprint, now: u64, buckets: u64) -> Found {
         if let Some(place) = self.find(key, buckets) {
-            let tat = self.places[place].tat;
-            self.places[place].tat = tat.max(now + 1);
+            let tat = self.places[place][TAT];
+            self.places[place][TAT] = tat.max(now + 1);
             return Found { place: Some(place), tat };
         }
         let starts = Self::buckets_of(key, buckets);
-        let free = |start: &usize| self.places[*start..*start + WAYS].iter().filter(|place| place.tat <= now).count();
+        let free = |start: &usize| self.places[*start..*start + WAYS].iter().filter(|place| place[TAT] <= now).count();
         let emptier = if free(&starts[1]) > free(&starts[0]) { starts[1] } else { starts[0] };
-        match (emptier..emptier + WAYS).find(|place| self.places[*place].tat <= now) {
+        match (emptier..emptier + WAYS).find(|place| self.places[*place][TAT] <= now) {
             Some(place) => {
-                self.places[place] = Place { key: key.0, tat: now + 1 };
+                self.places[place] = [key.0[0], key.0[1], now + 1];
                 Found { place: Some(place), tat: 0 }
             }
             None => {
                 let soonest = starts.into_iter().flat_map(|start| start..start + WAYS);
-                let soonest = soonest.map(|place| self.places[place].tat).min();
+                let soonest = soonest.map(|place| self.places[place][TAT]).min();
                 Found { place: None, tat: soonest.unwrap_or_default() }
             }
         }

@@ -14,6 +14,9 @@ pub(super) struct Claims {
     /// The caller's name, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sub: Option<String>,
+    /// The caller's tier, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tier: Option<String>,
     /// Aliases of apps.
     pub(super) apps: Vec<String>,
     pub(super) iat: u64,
@@ -76,6 +79,7 @@ mod tests {
             iss: "falgate".to_owned(),
             aud: "falgate".to_owned(),
             sub: None,
+            tier: None,
             apps: vec!["lcm".to_owned(), "flux".to_owned()],
             iat: 1000,
             exp: 1120,

@@ -40,12 +40,12 @@ pub enum TokenKeyFault {
 }
 
 /// A key that signs and checks with one algorithm and no other.
-pub(super) struct TokenKey {
+pub(in crate::guard) struct TokenKey {
     /// What a token's header calls it. It follows from the key.
-    pub(super) id: String,
-    pub(super) algorithm: TokenAlgorithm,
-    pub(super) sign: EncodingKey,
-    pub(super) check: DecodingKey,
+    pub(in crate::guard) id: String,
+    pub(in crate::guard) algorithm: TokenAlgorithm,
+    pub(in crate::guard) sign: EncodingKey,
+    pub(in crate::guard) check: DecodingKey,
     /// When it is believed no more, in seconds since 1970.
     pub(super) until: Option<u64>,
 }
@@ -96,7 +96,7 @@ impl TokenKey {
 }
 
 impl TokenAlgorithm {
-    pub(super) const fn in_jwt(self) -> Algorithm {
+    pub(in crate::guard) const fn in_jwt(self) -> Algorithm {
         match self {
             Self::Hs256 => Algorithm::HS256,
             Self::EdDsa => Algorithm::EdDSA,

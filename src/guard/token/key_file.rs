@@ -14,8 +14,8 @@ use super::settings::{TokenAlgorithm, TokenKeySource, TokenSettings};
 /// Largest key file that is read.
 const FILE_BYTES: u64 = 64 * 1024;
 const HEADING: &str = "\
-# Signing keys of falgate's tokens. Keep this file; whoever reads it can open sockets.
-# The first key signs. `falgate token rotate` puts a new one before it.
+# Signing keys of falgate. Keep this file to yourself: whoever reads it can sign as this gate does.
+# The first key signs. For the keys of tokens, `falgate token rotate` puts a new one before it.
 ";
 
 /// Why there are no signing keys.
@@ -23,7 +23,7 @@ const HEADING: &str = "\
 #[non_exhaustive]
 pub enum TokenKeyError {
     /// The variable is not set.
-    #[error("the variable {name} is not set (guard.tokens.keys)")]
+    #[error("the variable {name} is not set")]
     Unset {
         /// The variable.
         name: String,
@@ -53,7 +53,7 @@ pub enum TokenKeyError {
         path: PathBuf,
     },
     /// What is there are no keys.
-    #[error("the token keys in {place} cannot be used (guard.tokens.keys)")]
+    #[error("the token keys in {place} cannot be used")]
     Fault {
         /// A path or the name of a variable.
         place: String,
@@ -87,7 +87,7 @@ pub(super) fn stamp(source: &TokenKeySource) -> Option<Stamp> {
 }
 
 /// Reads the keys at `source`, and makes a file with a new one where it is not there.
-pub(super) fn open(
+pub(in crate::guard) fn open(
     source: &TokenKeySource,
     algorithm: TokenAlgorithm,
     look_up: impl Fn(&str) -> Option<String>,

@@ -8,7 +8,7 @@ const MOST_KEYS: usize = 32;
 
 /// Signing keys, the one that signs first.
 #[derive(Debug)]
-pub(super) struct TokenKeys(Vec<TokenKey>);
+pub(in crate::guard) struct TokenKeys(Vec<TokenKey>);
 
 impl TokenKeys {
     /// Reads keys, one a line; blank lines and those that start with `#` are skipped.
@@ -33,12 +33,12 @@ impl TokenKeys {
     }
 
     /// The key that signs.
-    pub(super) fn signing(&self) -> &TokenKey {
+    pub(in crate::guard) fn signing(&self) -> &TokenKey {
         self.0.first().expect("a list without a key is not read")
     }
 
     /// The key of this name, if it is believed at `now`, in seconds since 1970.
-    pub(super) fn find(&self, id: &str, now: u64) -> Option<&TokenKey> {
+    pub(in crate::guard) fn find(&self, id: &str, now: u64) -> Option<&TokenKey> {
         self.0.iter().find(|key| key.id == id && key.is_believed(now))
     }
 }

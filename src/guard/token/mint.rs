@@ -16,6 +16,8 @@ pub(super) const TOKEN_BYTES: usize = 1024;
 pub struct Grant {
     /// Whom the sockets are counted on; `None` for a caller without a name.
     pub caller: Option<Arc<str>>,
+    /// By which tier they are limited; `None` for a caller without one.
+    pub tier: Option<Arc<str>>,
     /// Aliases of the apps that it opens.
     pub apps: Vec<String>,
     /// The life that is wished for. It is moved into the configured bounds.

@@ -18,7 +18,9 @@ mod tokens;
 
 pub use check::{TokenFault, TokenUse};
 pub use key::TokenKeyFault;
+pub(in crate::guard) use key_file::open as open_token_keys;
 pub use key_file::{TokenKeyError, judge, rotate};
+pub(in crate::guard) use keys::TokenKeys;
 pub use mint::{Grant, MintFault, Minted};
 pub use seats::{TokenHolder, TokenSeat};
 pub use service::TokenService;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::check::TokenFault;
 use super::metrics::TokenMetrics;
-use crate::guard::Caller;
+use crate::guard::{Caller, Tier};
 
 /// Sockets by the number of their token. An entry stands as long as one of its sockets is open, so there are never more
 /// entries than sockets.
@@ -32,6 +32,8 @@ impl Seats {
 pub struct TokenHolder {
     /// Whom the token was minted for, where it had a name.
     pub caller: Option<Caller>,
+    /// Its tier, where it had one.
+    pub tier: Option<Tier>,
     /// When the token ends. A socket that is open by then stays open.
     pub expires: SystemTime,
     pub(super) token: u128,
@@ -91,6 +93,7 @@ mod tests {
         let most = NonZeroU32::new(2).unwrap();
         let holder = |token| TokenHolder {
             caller: None,
+            tier: None,
             expires: SystemTime::UNIX_EPOCH,
             token,
             most,

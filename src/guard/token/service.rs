@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::claims::seconds;
 use super::mint::{Grant, Minted};
 use super::tokens::Tokens;
-use crate::guard::{Caller, PageOrigin};
+use crate::guard::{Caller, PageOrigin, Tier};
 use crate::telemetry::CallNote;
 use crate::wire::{Body, Problem, ToProblem, TokenWish, WishedApp, collect};
 
@@ -25,7 +25,7 @@ const BODY_BYTES: u64 = 64 * 1024;
 /// Mints a token for whoever calls, for the apps that the body names.
 ///
 /// It asks nobody whether the caller may have them: whatever stands before it has (in the gate, the key proxy). Reads
-/// [`Caller`] and [`PageOrigin`] where they are known. At `…/tokens/realtime` it answers 201 with an object, else 200 with the
+/// [`Caller`], [`Tier`] and [`PageOrigin`] where they are known. At `…/tokens/realtime` it answers 201 with an object, else 200 with the
 /// token as a JSON string, as each is read by fal's clients (protocol spec 9.1 and 9.2).
 #[derive(Debug, Clone)]
 pub struct TokenService {
@@ -53,6 +53,7 @@ impl TokenService {
         let bound = parts.extensions.get::<PageOrigin>().filter(|_| self.tokens.settings().bind_origin);
         let grant = Grant {
             caller: parts.extensions.get::<Caller>().map(|caller| Arc::clone(&caller.name)),
+            tier: parts.extensions.get::<Tier>().map(|tier| Arc::clone(&tier.0)),
             apps: apps(&wish),
             life: wish.life_s().map(|life| Duration::from_secs(life.into())),
             origin: bound.map(|page| page.0.clone()),

@@ -18,7 +18,7 @@ use super::metrics::TokenMetrics;
 use super::mint::{Grant, MintFault, Minted, TOKEN_BYTES};
 use super::seats::{Seats, TokenHolder};
 use super::settings::{TokenKeySource, TokenSettings};
-use crate::guard::Caller;
+use crate::guard::{Caller, Tier};
 
 /// Mints tokens and checks them. Clones share keys and seats.
 ///
@@ -81,6 +81,7 @@ impl Tokens {
             iss: settings.issuer.clone(),
             aud: settings.issuer.clone(),
             sub: grant.caller.as_deref().map(str::to_owned),
+            tier: grant.tier.as_deref().map(str::to_owned),
             apps: grant.apps.clone(),
             iat,
             exp,
@@ -129,6 +130,7 @@ impl Tokens {
         let token = claims.id()?;
         Ok(TokenHolder {
             caller: claims.sub.map(|name| Caller { name: name.into() }),
+            tier: claims.tier.map(|tier| Tier(tier.into())),
             expires: UNIX_EPOCH + Duration::from_secs(claims.exp),
             token,
             most: settings.sockets_per_token,

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use crate::host::HostError;
 use crate::host::load::{Loaded, Loader, Patience};
 use crate::host::pictures::Sizes;
 use crate::host::run::{seed_of, take_image};
+use crate::host::waiting::{Guest, Place, Standing, Wait};
 use crate::wire::{ImageSource, PictureFormat, PublicOrigin, Seed};
 
 /// What came of an input.
@@ -48,12 +49,24 @@ pub(super) struct Failed {
 #[derive(Clone, Default)]
 pub(super) struct Progress {
     no_room: Arc<AtomicBool>,
+    /// How its caller stands in the waiting room, until it is told.
+    news: Arc<Mutex<Option<Standing>>>,
 }
 
 impl Progress {
     /// Whether the input only waits for room in the engine's queue, so that a newer one may take its place.
     pub(super) fn waits_for_room(&self) -> bool {
         self.no_room.load(Ordering::Relaxed)
+    }
+
+    /// How its caller stands in the waiting room, if that has changed.
+    pub(super) fn take_news(&self) -> Option<Standing> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn waits(&self, standing: Standing) {
+        self.no_room.store(true, Ordering::Relaxed);
+        *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
     }
 }
 
@@ -79,6 +92,7 @@ pub(super) async fn draw(
     {
         return Ok(Drawing::Similar(reply));
     }
+    let _place = place(&seat, &progress).await.map_err(|error| failed(error, &reply))?;
     let format = input.format.unwrap_or(seat.host.settings.pictures.format);
     let seed = seed_of(&input);
     let sizes = loaded.sizes;
@@ -98,6 +112,15 @@ pub(super) async fn draw(
         reply,
         look,
     })))
+}
+
+/// Waits for a place at the engine, where callers have places. It is used until the pictures are drawn.
+async fn place(seat: &Seat, progress: &Progress) -> Result<Option<Place>, HostError> {
+    let Some(room) = &seat.host.waiting else { return Ok(None) };
+    let wait = Wait { guest: Guest::of(&seat.subject), until: None, drain: seat.host.drain.clone() };
+    let place = room.enter(wait, |standing| progress.waits(standing)).await;
+    progress.no_room.store(false, Ordering::Relaxed);
+    Ok(Some(place?))
 }
 
 async fn load(seat: &Seat, source: ImageSource) -> Result<Loaded, HostError> {

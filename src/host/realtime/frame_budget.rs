@@ -1,21 +1,15 @@
 //! Whether one more input of a socket may be rendered, asked of whoever keeps count.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::guard::Caller;
-use crate::wire::EndpointId;
+use crate::guard::Subject;
 
 /// Who asks for what, on a socket.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameAsk<'a> {
-    /// Who, where that is known.
-    pub caller: Option<&'a Caller>,
-    /// From where, behind trusted proxies.
-    pub client: Option<IpAddr>,
-    /// Of which app.
-    pub endpoint: Option<&'a EndpointId>,
+    /// Who, and of which app, as the socket's handshake said.
+    pub subject: &'a Subject,
     /// How many pictures.
     pub pictures: u32,
 }
@@ -32,9 +26,15 @@ pub type FrameCharge = Pin<Box<dyn Future<Output = Result<(), OverBudget>> + Sen
 
 /// Keeps count of what callers may have rendered on sockets.
 ///
-/// It is asked when an input's turn comes, not when it comes: an input that a newer one
-/// supersedes costs its caller nothing.
+/// For bytes it is asked when an input comes, for all else when its turn comes: an input that a newer one supersedes costs
+/// its caller no picture.
 pub trait FrameBudget: Send + Sync {
+    /// Takes the bytes of an input that came.
+    ///
+    /// # Errors
+    /// As [`FrameBudget::charge`].
+    fn came(&self, subject: &Subject, bytes: u64) -> Result<(), OverBudget>;
+
     /// Takes what an input costs. A socket asks for one input at a time, so that none overtakes another; it drops the answer
     /// when the page goes.
     ///

@@ -18,7 +18,7 @@ use super::metrics::Open;
 use super::metrics::Tally;
 use super::seat::Seat;
 use super::socket::Socket;
-use crate::guard::ClientAddr;
+use crate::guard::{Subject, subject_of};
 use crate::host::{Host, HostError};
 use crate::wire::{Body, EndpointId, FalCall, RequestId, SocketHandshake, SocketPass, SocketWishes};
 
@@ -39,8 +39,8 @@ impl Drop for Record {
         self.seat.metrics().ended(self.end.word());
         tracing::info!(
             request_id = self.request_id.as_ref().map(RequestId::as_str),
-            endpoint = self.seat.endpoint.as_ref().map(EndpointId::as_str),
-            caller = self.seat.caller.as_ref().map(|caller| &*caller.name),
+            endpoint = self.seat.subject.endpoint.as_ref().map(EndpointId::as_str),
+            caller = self.seat.subject.caller.as_deref(),
             end = self.end.word().as_str(),
             inputs = tally.inputs,
             results = tally.results,
@@ -68,15 +68,9 @@ impl Host {
         let upgrade = hyper::upgrade::on(&mut request);
         let origin = self.origin(&request);
         let wishes = SocketWishes::read(request.uri().query().unwrap_or_default());
+        let subject = Subject { endpoint: call.endpoint.clone(), ..subject_of(&request) };
         let mut extensions = std::mem::take(request.extensions_mut());
-        let seat = Arc::new(Seat {
-            host: Arc::clone(self),
-            origin,
-            wishes,
-            endpoint: call.endpoint.clone(),
-            caller: extensions.remove(),
-            client: extensions.remove::<ClientAddr>().map(|client| client.0),
-        });
+        let seat = Arc::new(Seat { host: Arc::clone(self), origin, wishes, subject });
         let record = Record {
             request_id: extensions.remove(),
             began: Instant::now(),

@@ -1,26 +1,23 @@
 //! What one socket's work is made of: the host behind it, and what is known of its page.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::frame_budget::{FrameAsk, FrameCharge};
+use super::frame_budget::{FrameAsk, FrameCharge, OverBudget};
 use super::metrics::SocketMetrics;
 use super::settings::RealtimeSettings;
-use crate::guard::Caller;
+use crate::guard::Subject;
 use crate::host::Host;
 use crate::wire::message::{Dialect, PictureForm};
-use crate::wire::{EndpointId, LcmInput, PublicOrigin, Reserved, SocketWishes};
+use crate::wire::{LcmInput, PublicOrigin, Reserved, SocketWishes};
 
 /// One socket's place at the host. Work in hand shares it.
 pub(super) struct Seat {
     pub(super) host: Arc<Host>,
     pub(super) origin: Option<PublicOrigin>,
     pub(super) wishes: SocketWishes,
-    pub(super) endpoint: Option<EndpointId>,
-    pub(super) caller: Option<Caller>,
-    pub(super) client: Option<IpAddr>,
+    pub(super) subject: Subject,
 }
 
 impl Seat {
@@ -35,8 +32,13 @@ impl Seat {
     /// Takes what an input costs from its caller's budget, where somebody keeps one.
     pub(super) fn charge(&self, input: &LcmInput) -> Option<FrameCharge> {
         let budget = self.host.frame_budget.as_ref()?;
-        let (caller, client, endpoint) = (self.caller.as_ref(), self.client, self.endpoint.as_ref());
-        Some(budget.charge(&FrameAsk { caller, client, endpoint, pictures: input.num_images }))
+        Some(budget.charge(&FrameAsk { subject: &self.subject, pictures: input.num_images }))
+    }
+
+    /// Takes the bytes of an input from its caller's budget, where somebody keeps one.
+    pub(super) fn came(&self, bytes: usize) -> Result<(), OverBudget> {
+        let Some(budget) = &self.host.frame_budget else { return Ok(()) };
+        budget.came(&self.subject, bytes as u64)
     }
 
     /// Under which difference a picture is not rendered again; `None` where all are.

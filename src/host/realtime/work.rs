@@ -9,6 +9,7 @@ use super::draw::{Drawing, Drawn, Failed, Progress, draw};
 use super::finish::{Finished, finish};
 use super::seat::{Asked, Reply, Seat};
 use super::similar::Look;
+use crate::host::waiting::Standing;
 
 /// A boxed future: what is not under way keeps no room.
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -30,6 +31,8 @@ pub(super) enum Came {
     Finished(Box<Finished>),
     /// Nothing: it looks like the one before.
     Similar(Reply),
+    /// Nothing yet: its caller waits for a place at the engine.
+    Waits(Standing),
     /// Nothing, for this reason.
     Failed(Box<Failed>),
 }
@@ -76,8 +79,10 @@ impl Work {
             self.finishing = Some(Box::pin(finish(Arc::clone(seat), drawn)));
             return Poll::Ready(Came::Drawn(look));
         }
-        let Some((drawing, _)) = &mut self.drawing else { return Poll::Pending };
-        let Poll::Ready(came) = drawing.as_mut().poll(cx) else { return Poll::Pending };
+        let Some((drawing, progress)) = &mut self.drawing else { return Poll::Pending };
+        let Poll::Ready(came) = drawing.as_mut().poll(cx) else {
+            return progress.take_news().map_or(Poll::Pending, |standing| Poll::Ready(Came::Waits(standing)));
+        };
         self.drawing = None;
         match came {
             Ok(Drawing::Drawn(drawn)) => {

@@ -60,8 +60,9 @@ export class Frames {
     return url ? { kind: "picture", id: said.request_id, url, timings: said.timings } : { kind: "odd", detail: "an answer without a picture" };
   }
 
-  #message({ action, version, sequence, request_id }) {
+  #message({ action, version, sequence, request_id, place, wait_s }) {
     if (action === "falgate.direct" && version === 1) [this.#direct, this.#number] = [true, 0];
+    if (action === "waiting") return { kind: "queued", place, seconds: wait_s };
     // The gate found nothing new to paint.
     return action === "similar" ? { kind: "same", id: sequence ?? request_id } : { kind: "note" };
   }

@@ -139,7 +139,15 @@ export class Line extends EventTarget {
     else if (said.kind === "same" && said.id === this.#flight?.id) {
       this.#landed();
       this.#pump();
-    } else if (said.kind === "picture") this.#picture(said);
+    } else if (said.kind === "queued") this.#queued(said);
+    else if (said.kind === "picture") this.#picture(said);
+  }
+
+  // All places at the engine are taken. The gate says so again when that changes, so nothing is slow meanwhile.
+  #queued(problem) {
+    if (!this.#flight) return;
+    clearInterval(this.#watch);
+    this.#tell("problem", problem);
   }
 
   #picture({ id, url, timings = {} }) {

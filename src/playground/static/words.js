@@ -22,6 +22,8 @@ const sentences = {
   expired: () => "The gate does not take the token that it gave. Its clock or its signing key may have changed.",
   rejected: ({ detail }) => `The gate cannot paint this: ${detail}.`,
   busy: ({ detail }) => `The gate cannot paint right now: ${detail}.`,
+  queued: ({ place, seconds }) =>
+    `All places are taken. You are ${place === 1 ? "next" : `number ${place} in the queue`}, and it takes about ${time(seconds)}.`,
   slow: ({ seconds }) => `Still painting after ${seconds} s. A model on a processor takes its time.`,
   odd: ({ detail }) => `The gate answered something unexpected (${detail}).`,
 };
@@ -32,6 +34,10 @@ export function sentence(problem, wait) {
   const said = say({ ...problem, detail: problem.detail && plain(problem.detail) });
   if (!wait || wait < 1500) return said;
   return `${said} Next try in ${Math.ceil(wait / 1000)} s.`;
+}
+
+function time(seconds) {
+  return seconds < 90 ? `${seconds} s` : `${Math.round(seconds / 60)} minutes`;
 }
 
 // One line without a full stop.

@@ -24,8 +24,17 @@ pub(super) fn is_unauthorized(text: &[u8]) -> bool {
 
 /// Whether a text that begins like this is about the socket, and no result.
 pub(super) fn begins_like_control(text: &[u8]) -> bool {
+    begins_with_one_of(text, &[br#"{"type":"x-fal-"#, br#"{"status":"error""#])
+}
+
+/// Whether a text that begins like this says that an input has no result.
+pub(super) fn begins_like_failure(text: &[u8]) -> bool {
+    begins_with_one_of(text, &[br#"{"type":"x-fal-error""#, br#"{"status":"error""#])
+}
+
+fn begins_with_one_of(text: &[u8], beginnings: &[&[u8]]) -> bool {
     let plain: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    plain.starts_with(br#"{"type":"x-fal-"#) || plain.starts_with(br#"{"status":"error""#)
+    beginnings.iter().any(|beginning| plain.starts_with(beginning))
 }
 
 #[cfg(test)]
@@ -40,5 +49,7 @@ mod tests {
         assert!(begins_like_control(br#"{"type": "x-fal-message", "action"#));
         assert!(begins_like_control(br#"{"status": "error","#));
         assert!(!begins_like_control(br#"{"images": [{"url": "data:"#));
+        assert!(begins_like_failure(br#"{"type": "x-fal-error", "error"#));
+        assert!(!begins_like_failure(br#"{"type": "x-fal-message", "action"#));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The client gets nothing of fal's: its handshake is answered here, and neither token nor key is in any frame.
 
+mod budget;
 mod control;
 mod dial;
 mod error;
@@ -16,6 +17,7 @@ mod shake;
 mod token;
 mod tunnel;
 
+pub use budget::{EachInput, InputAccount, InputBudget};
 pub use metrics::RelayMetrics;
 pub use rules::InputRules;
 pub use service::{SocketRelay, SocketRelayLayer};

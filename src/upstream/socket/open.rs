@@ -10,6 +10,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::budget::InputAccount;
 use super::dial::SocketDialer;
 use super::error::OpenError;
 use super::metrics::RelayMetrics;
@@ -22,11 +23,13 @@ use crate::upstream::{Address, KeyRing};
 use crate::wire::{Body, SocketPass, TargetUrl};
 
 /// A caller's wish for a socket.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct SocketCall {
     pub(super) target: TargetUrl,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) request_id: Option<String>,
+    /// What its inputs are charged to, until the socket is open.
+    pub(super) account: Option<Box<dyn InputAccount>>,
     /// Its place in counts, held until the socket ends.
     pub(super) _pass: Option<SocketPass>,
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
+use super::budget::{EachInput, InputAccount, InputBudget};
 use super::dial::Line;
 use super::error::OpenError;
 use super::judge::Judge;
@@ -21,7 +22,7 @@ use super::rules::InputRules;
 use super::settings::SocketSettings;
 use super::shake::Shaken;
 use super::tunnel::{BufferPool, End, Farewell, Results, Terms, Tunnel, farewell, refuse};
-use crate::wire::Body;
+use crate::wire::{Body, TargetUrl};
 
 /// Pauses before fal's socket is opened anew after it broke off.
 const RECONNECT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(250), Duration::from_secs(1)];
@@ -32,6 +33,7 @@ pub(super) struct Relay<S> {
     pub(super) settings: Arc<SocketSettings>,
     pub(super) metrics: RelayMetrics,
     pub(super) rules: Option<Arc<dyn InputRules>>,
+    pub(super) budget: Option<Arc<dyn InputBudget>>,
     pub(super) pool: BufferPool,
     pub(super) drain: watch::Receiver<bool>,
 }
@@ -83,6 +85,17 @@ where
         }
     }
 
+    /// What the inputs of the socket that `handshake` opens are charged to; `None` where nothing counts them.
+    pub(super) fn account(&self, target: &TargetUrl, handshake: &Request<Body>) -> Option<Box<dyn InputAccount>> {
+        self.budget.as_ref().and_then(|budget| budget.account(handshake, self.each_input(target)))
+    }
+
+    fn each_input(&self, target: &TargetUrl) -> EachInput {
+        let is_known = |endpoint| self.settings.picture_endpoints.iter().any(|known| known.matches(endpoint));
+        let is_known = target.call().endpoint.as_ref().is_some_and(is_known);
+        if is_known { EachInput::Picture } else { EachInput::Unknown }
+    }
+
     async fn run(self: Arc<Self>, mut half: Box<HalfOpen>) {
         // A client that went away before its handshake was answered.
         let Ok(client) = (&mut half.upgrade).await else { return };
@@ -100,18 +113,22 @@ where
     }
 
     fn join(&self, half: HalfOpen, client: Client) -> Box<Open> {
-        let HalfOpen { call, shaken, shown, .. } = half;
+        let HalfOpen { mut call, shaken, shown, .. } = half;
+        let account = call.account.take();
         let endpoint = call.target.call().endpoint.as_ref();
         let query = call.target.path_and_query().query();
         let judge = self.rules.as_ref().zip(endpoint);
         let judge = judge.and_then(|(rules, endpoint)| Judge::new(rules, endpoint, query));
-        let are_pictures = |endpoint| self.settings.picture_endpoints.iter().any(|known| known.matches(endpoint));
         let terms = Terms {
             settings: &self.settings,
             metrics: &self.metrics,
             pool: self.pool.clone(),
             judge,
-            results: if endpoint.is_some_and(are_pictures) { Results::Pictures } else { Results::Other },
+            results: match self.each_input(&call.target) {
+                EachInput::Picture => Results::Pictures,
+                EachInput::Unknown => Results::Other,
+            },
+            account,
             drain: self.drain.clone(),
         };
         let mut tunnel = Tunnel::new(client, shaken.line, terms);

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::budget::InputBudget;
 use super::dial::SocketDialer;
 use super::metrics::RelayMetrics;
 use super::open::{Opener, SocketCall};
@@ -54,6 +55,7 @@ pub struct SocketRelayLayer {
     keys: KeyRing,
     metrics: RelayMetrics,
     rules: Option<Arc<dyn InputRules>>,
+    budget: Option<Arc<dyn InputBudget>>,
     drain: watch::Receiver<bool>,
 }
 
@@ -74,6 +76,7 @@ impl SocketRelayLayer {
             keys,
             metrics: RelayMetrics::default(),
             rules: None,
+            budget: None,
             drain,
         })
     }
@@ -89,6 +92,13 @@ impl SocketRelayLayer {
     #[must_use]
     pub fn with_rules(mut self, rules: Arc<dyn InputRules>) -> Self {
         self.rules = Some(rules);
+        self
+    }
+
+    /// Charges inputs to this budget. Without one they are not counted.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Arc<dyn InputBudget>) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -122,6 +132,7 @@ where
             settings: Arc::clone(&self.settings),
             metrics: self.metrics.clone(),
             rules: self.rules.clone(),
+            budget: self.budget.clone(),
             pool: BufferPool::new(self.settings.buffer_bytes.get()),
             drain: self.drain.clone(),
         };
@@ -180,9 +191,10 @@ where
         let upgrade = hyper::upgrade::on(&mut request);
         let request_id = request.extensions().get::<RequestId>().map(|id| id.as_str().to_owned());
         let user_agent = request.headers().get(USER_AGENT).cloned();
-        let pass = request.extensions_mut().remove();
-        let call = SocketCall { target, user_agent, request_id, _pass: pass };
         let relay = Arc::clone(&self.relay);
+        let account = relay.account(&target, &request);
+        let pass = request.extensions_mut().remove();
+        let call = SocketCall { target, user_agent, request_id, account, _pass: pass };
         Either::Right(Box::pin(async move {
             relay.take(call, upgrade).await;
             Ok(handshake.accept())

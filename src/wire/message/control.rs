@@ -1,5 +1,7 @@
 //! What the gate itself says on a socket. Always text, which every client reads: old ones crash on binary (spec 6.3).
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Serialize;
 
@@ -43,6 +45,16 @@ pub enum Control<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<u8>,
     },
+    /// The page's caller waits for a place at the engine. Clients ignore it; the picture comes once the place is there.
+    #[serde(rename = "x-fal-message")]
+    Waiting {
+        /// What it is.
+        action: &'static str,
+        /// 1 for who is next.
+        place: u32,
+        /// About how long it will take, in seconds.
+        wait_s: u64,
+    },
 }
 
 impl Control<'_> {
@@ -51,6 +63,13 @@ impl Control<'_> {
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers always serialise")
     }
+}
+
+/// What is told of an input that is more than its caller may have, `what`: when to try again, never earlier than the truth.
+#[must_use]
+pub fn wait_sentence(what: &str, wait: Duration) -> String {
+    let tenths = wait.as_nanos().div_ceil(100_000_000).max(1);
+    format!("more {what} than you may have, try again in {}.{} s", tenths / 10, tenths % 10)
 }
 
 /// The word of an `x-fal-error` for what a request would be answered with this status.
@@ -86,6 +105,13 @@ mod tests {
         assert_eq!(timeout.text(), TIMEOUT);
         let unauthorized: Value = serde_json::from_str(UNAUTHORIZED).unwrap();
         assert_eq!(unauthorized, json!({"status": "error", "error": "Unauthorized"}));
+    }
+
+    #[test]
+    fn a_wait_is_never_told_shorter_than_it_is() {
+        let told = |nanos| wait_sentence("inputs", Duration::from_nanos(nanos));
+        assert_eq!(told(1_400_000_001), "more inputs than you may have, try again in 1.5 s");
+        assert!(told(0).ends_with(" 0.1 s") && told(60_000_000_000).ends_with(" 60.0 s"));
     }
 
     #[test]

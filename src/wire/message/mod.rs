@@ -8,7 +8,7 @@ mod json;
 mod msgpack;
 mod output;
 
-pub use control::{Control, TIMEOUT, UNAUTHORIZED, error_word};
+pub use control::{Control, TIMEOUT, UNAUTHORIZED, error_word, wait_sentence};
 pub use direct::{DIRECT_HEADER_BYTES, DIRECT_VERSION, DirectHeader, looks_like_a_picture};
 pub use input::{Dialect, PictureForm, SocketInput};
 pub use output::{SocketOutput, SocketPicture};

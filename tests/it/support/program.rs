@@ -14,7 +14,7 @@ use crate::engine_support::within;
 pub(crate) struct Program {
     child: Child,
     said: watch::Receiver<String>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Program {
@@ -40,7 +40,12 @@ impl Program {
                 tell.send_modify(|said| said.push_str(&format!("{line}\n")));
             }
         });
-        Self { child, said, _folder: folder }
+        Self { child, said, folder }
+    }
+
+    /// Puts another text into its configuration file. It reads it when it is told to.
+    pub(crate) fn rewrite(&self, text: &str) {
+        std::fs::write(self.folder.path().join("falgate.toml"), text).unwrap();
     }
 
     /// Waits until it has said this, and gives the line.
@@ -51,6 +56,16 @@ impl Program {
             Err(_) => panic!("it ended without `{part}`"),
         };
         said.lines().find(|line| line.contains(part)).unwrap_or_default().to_owned()
+    }
+
+    /// All that it said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
+    /// Waits until it says something more.
+    pub(crate) async fn says_more(&mut self) {
+        within(self.said.changed()).await.unwrap();
     }
 
     /// Where it listens.

@@ -1,14 +1,16 @@
 //! One decision of a store: asked in one script, read back as if it had been made here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::places::{self, HeldPlace};
 use super::{Inner, RedisStore, SharedReceipt, StoreError};
 use crate::guard::limit::cost::Cost;
 use crate::guard::limit::headers::Told;
-use crate::guard::limit::limits::{Charged, Inner as LimitsInner, Limits, PLACE_WAIT};
+use crate::guard::limit::limits::{Inner as LimitsInner, Limits};
 use crate::guard::limit::receipt::{Receipt, Taken};
 use crate::guard::limit::refusal::{Refusal, Why};
+use crate::guard::limit::rows::{Charged, PLACE_WAIT, Rows};
 use crate::guard::limit::settings::{Lasting, Period};
 use crate::guard::limit::store_settings::WhenStoreIsDown;
 use crate::guard::limit::subject::Subject;
@@ -18,7 +20,8 @@ use crate::guard::limit::table::Standing;
 const MOST: u64 = 1 << 52;
 
 /// What a store is asked.
-struct Ask {
+pub(super) struct Ask {
+    rows: Arc<Rows>,
     charged: Charged,
     /// Indices of budgets and of limits of what lasts.
     budgets: Vec<usize>,
@@ -56,37 +59,45 @@ impl RedisStore {
         let first_place = ask.charged.which.len() + ask.budgets.len();
         // Made before the store is asked: a caller that goes away meanwhile leaves no place taken.
         let place = (!ask.at_once.is_empty()).then(|| HeldPlace::new(store, name, ask.keys[first_place..].to_vec()));
-        match ask.send(store, name).await {
+        let charged = match ask.send(store, name).await {
             Ok(answer) => ask.read(self, limits, (answer, place)),
-            Err(_) => match ask.firm(inner) {
+            Err(_) => match ask.firm() {
                 Some(limit) => {
                     inner.metrics.store_refused();
                     Err(Refusal::new(limit, Why::NoStore, PLACE_WAIT))
                 }
                 None => {
                     inner.metrics.store_local();
-                    limits.charge_here(subject, cost, lasting)
+                    return limits.charge_here(subject, cost, lasting);
                 }
             },
-        }
+        };
+        inner.note(subject, &charged);
+        charged
     }
 }
 
 impl Ask {
-    fn new(store: &Inner, limits: &LimitsInner, subject: &Subject, (cost, lasting): (Cost, Option<Lasting>)) -> Self {
-        let charged = limits.entries(subject, cost);
+    pub(super) fn new(
+        store: &Inner,
+        limits: &LimitsInner,
+        subject: &Subject,
+        (cost, lasting): (Cost, Option<Lasting>),
+    ) -> Self {
+        let rows = limits.rows.load_full();
         let prefix = limits.ipv6_prefix();
+        let charged = rows.entries(&limits.table, subject, cost, prefix);
         let (mut keys, mut numbers) = (Vec::new(), Vec::new());
         for (at, rule) in charged.which.iter().enumerate() {
-            let (entry, rule) = (&charged.entries[at], &limits.rules[*rule]);
+            let (entry, rule) = (&charged.entries[at], &rows.rules[*rule]);
             let micros = |cells: u32| (u64::from(cells).saturating_mul(entry.pace.refill.get())).div_ceil(1000);
             let full = micros(entry.pace.burst.get());
             let cost = if entry.cells > entry.pace.burst { full + 1 } else { micros(entry.cells.get()) };
-            keys.push(store.key(&rule.name, &subject.share(rule.settings.by, prefix)));
+            keys.push(store.key((&rule.name, rule.settings.of.as_str()), &subject.share(rule.settings.by, prefix)));
             numbers.extend([cost, full, u64::from(entry.only_counts)]);
         }
         let mut budgets = Vec::new();
-        for (at, budget) in limits.budgets.iter().enumerate() {
+        for (at, budget) in rows.budgets.iter().enumerate() {
             let row = &budget.settings;
             let cells = cost.cells(row.of).min(MOST);
             if cells == 0 || !subject.is_meant(&row.tiers, &row.endpoints) {
@@ -98,20 +109,20 @@ impl Ask {
                 Period::Month => 0,
             };
             let limit = row.amount.get().saturating_mul(row.of.cells_per_unit()).min(MOST);
-            keys.push(store.key(&budget.name, &subject.share(row.by, prefix)));
+            keys.push(store.key((&budget.name, row.of.as_str()), &subject.share(row.by, prefix)));
             numbers.extend([cells, limit, period, u64::from(row.dry_run)]);
             budgets.push(at);
         }
         let mut at_once = Vec::new();
-        for (at, row) in limits.at_once.iter().enumerate() {
+        for (at, row) in rows.at_once.iter().enumerate() {
             let settings = &row.settings;
             if Some(settings.of) == lasting && subject.is_meant(&settings.tiers, &settings.endpoints) {
-                keys.push(store.key(&row.name, &subject.share(settings.by, prefix)));
+                keys.push(store.key((&row.name, settings.of.as_str()), &subject.share(settings.by, prefix)));
                 numbers.extend([u64::from(settings.most.get()), u64::from(settings.dry_run)]);
                 at_once.push(at);
             }
         }
-        Self { charged, budgets, at_once, keys, numbers, lasting, cost }
+        Self { rows, charged, budgets, at_once, keys, numbers, lasting, cost }
     }
 
     async fn send(&self, store: &Inner, name: u128) -> Result<Answer, StoreError> {
@@ -135,7 +146,8 @@ impl Ask {
     }
 
     /// A limit that may not do without the store, if there is one.
-    fn firm<'a>(&self, limits: &'a LimitsInner) -> Option<&'a std::sync::Arc<str>> {
+    pub(super) fn firm(&self) -> Option<&Arc<str>> {
+        let limits = &*self.rows;
         let is_firm = |when: WhenStoreIsDown| when == WhenStoreIsDown::Refuse;
         let rules = self.charged.which.iter().map(|at| &limits.rules[*at]);
         let rules = rules.map(|rule| (&rule.name, rule.settings.when_store_is_down));
@@ -153,7 +165,7 @@ impl Ask {
         limits: &Limits,
         (mut answer, place): (Answer, Option<HeldPlace>),
     ) -> Result<Receipt, Refusal> {
-        let inner = limits.inner();
+        let rows = Arc::clone(&self.rows);
         let now = answer.now.saturating_mul(1000);
         for at in 0..self.charged.which.len() {
             let tat = answer.rest.number().saturating_mul(1000);
@@ -165,7 +177,7 @@ impl Ask {
         let mut ends = Vec::new();
         for at in &self.budgets {
             let (end, over) = (answer.rest.number(), answer.rest.next() == Some(1));
-            let budget = &inner.budgets[*at];
+            let budget = &rows.budgets[*at];
             ends.push(end);
             let of = budget.settings.of;
             if over && budget.settings.dry_run {
@@ -181,7 +193,7 @@ impl Ask {
             }
         }
         for at in &self.at_once {
-            let (row, taken) = (&inner.at_once[*at], answer.rest.next() == Some(1));
+            let (row, taken) = (&rows.at_once[*at], answer.rest.next() == Some(1));
             match (taken, self.lasting) {
                 (true, _) if row.settings.dry_run => row.counts.would_refuse(),
                 (true, Some(of)) => {
@@ -193,12 +205,12 @@ impl Ask {
                 (_, _) => {}
             }
         }
-        let told = Told::new(inner.headers, inner.quotas(&self.charged, now));
+        let told = Told::new(rows.headers, rows.quotas(&self.charged, now));
         if !answer.passes {
             if let Some(place) = place {
                 place.forget();
             }
-            let refusals = inner.refusals(&self.charged, now).into_iter();
+            let refusals = rows.refusals(&self.charged, now).into_iter();
             let worst = refusals.fold(worst, |worst, next| Some(Refusal::longer(worst, next)));
             let worst = worst.unwrap_or_else(|| Refusal::new(&"store".into(), Why::NoStore, PLACE_WAIT));
             return Err(worst.with_told(told));
@@ -206,21 +218,18 @@ impl Ask {
         if let Some(place) = &place {
             place.keep();
         }
-        let shared = self.receipt(store, inner, (ends, place));
-        let Self { charged, cost, .. } = self;
+        let shared = self.receipt(store, (ends, place));
+        let Self { mut charged, cost, .. } = self;
+        // Nothing was charged in this process.
+        charged.which.clear();
         let (budgets, places) = (Vec::new(), Vec::new());
-        Ok(Receipt::new(limits.clone(), Taken { charged, budgets, places, cost, told, shared: Some(shared) }))
+        Ok(Receipt::new(limits.clone(), Taken { rows, charged, budgets, places, cost, told, shared: Some(shared) }))
     }
 
-    fn receipt(
-        &self,
-        store: &RedisStore,
-        limits: &LimitsInner,
-        (ends, place): (Vec<u64>, Option<HeldPlace>),
-    ) -> SharedReceipt {
+    fn receipt(&self, store: &RedisStore, (ends, place): (Vec<u64>, Option<HeldPlace>)) -> SharedReceipt {
         let mut rules = Vec::new();
         for (at, rule) in self.charged.which.iter().enumerate() {
-            let (entry, rule) = (&self.charged.entries[at], &limits.rules[*rule]);
+            let (entry, rule) = (&self.charged.entries[at], &self.rows.rules[*rule]);
             if entry.standing.refuses() {
                 // It only counts, and counts nothing that it would have refused.
                 rule.counts.would_refuse();
@@ -231,7 +240,7 @@ impl Ask {
         }
         let keys = &self.keys[self.charged.which.len()..];
         let budgets = self.budgets.iter().zip(keys).zip(ends);
-        let budgets = budgets.map(|((at, key), end)| (key.clone(), limits.budgets[*at].settings.of, end)).collect();
+        let budgets = budgets.map(|((at, key), end)| (key.clone(), self.rows.budgets[*at].settings.of, end)).collect();
         SharedReceipt { store: store.clone(), rules, budgets, place }
     }
 }

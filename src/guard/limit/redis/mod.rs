@@ -5,6 +5,7 @@
 
 mod charge;
 mod connect;
+mod debt;
 mod places;
 mod receipt;
 
@@ -60,12 +61,14 @@ enum StoreError {
 }
 
 impl Inner {
-    /// The key of a share of a limit: whose it is cannot be read off it without the hash key.
-    fn key(&self, limit: &str, share: &Share<'_>) -> String {
+    /// The key of a share of a limit, which goes by its name and what it counts: whose it is cannot be read off it without
+    /// the hash key.
+    fn key(&self, (limit, of): (&str, &str), share: &Share<'_>) -> String {
         let digest = Sha256::new().chain_update(self.hash_key).chain_update(limit).chain_update([0]);
+        let digest = digest.chain_update(of).chain_update([0]);
         let digest = digest.chain_update(share.bytes()).finalize();
         let hash = digest[..16].iter().fold(String::with_capacity(32), |text, byte| text + &format!("{byte:02x}"));
-        format!("{{{}}}:{limit}:{hash}", self.prefix)
+        format!("{{{}}}:{limit}:{of}:{hash}", self.prefix)
     }
 
     /// Runs a script within the time for a decision, and notes whether the store is there.

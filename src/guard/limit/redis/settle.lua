@@ -1,4 +1,4 @@
--- Puts right what was charged at an estimate.
+-- Puts right what was charged at an estimate, and charges what is owed.
 --
 -- KEYS: one a rule, then one a budget.
 -- ARGV: how many rules; a rule: microseconds more (or less) than were charged; a budget: the end of the period in which it
@@ -30,12 +30,15 @@ for key = 1, #KEYS do
         end
     else
         local ends, more = number(), number()
-        if stored then
-            local until_then, already = string.match(stored, '^(%d+) (%d+)$')
-            if tonumber(until_then) == ends and ends > now / 1000000 then
-                local sum = math.max(0, math.min(tonumber(already) + more, MOST))
-                redis.call('SET', KEYS[key], whole(ends) .. ' ' .. whole(sum), 'PXAT', whole(ends * 1000))
-            end
+        local until_then, already = string.match(stored or '0 0', '^(%d+) (%d+)$')
+        local was, sum = tonumber(until_then), nil
+        if ends > now / 1000000 and was == ends then
+            sum = math.max(0, math.min(tonumber(already) + more, MOST))
+        elseif ends > now / 1000000 and was <= now / 1000000 and more > 0 then
+            sum = more
+        end
+        if sum then
+            redis.call('SET', KEYS[key], whole(ends) .. ' ' .. whole(sum), 'PXAT', whole(ends * 1000))
         end
     end
 end

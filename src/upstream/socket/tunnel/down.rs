@@ -3,7 +3,7 @@
 use super::End;
 use super::end::Breach;
 use super::meaning::{Treatment, Watch};
-use crate::upstream::socket::control::{begins_like_control, is_unauthorized};
+use crate::upstream::socket::control::{begins_like_control, begins_like_failure, is_unauthorized};
 use crate::wire::frame::{CloseReason, FrameFault, FrameHeader, Opcode};
 
 /// A refusal of a token is no longer than this.
@@ -23,6 +23,9 @@ pub(super) struct DownWatch {
 #[derive(Debug)]
 struct Pictures {
     count: u64,
+    failures: u64,
+    /// Results and failures that were asked for.
+    taken: (u64, u64),
     is_peeking: bool,
     peeked: [u8; PEEK],
     len: usize,
@@ -32,7 +35,7 @@ impl DownWatch {
     /// Watches a socket, one of an endpoint whose results are pictures or another.
     pub(super) fn new(results: Results) -> Self {
         let pictures = match results {
-            Results::Pictures => Some(Pictures { count: 0, is_peeking: false, peeked: [0; PEEK], len: 0 }),
+            Results::Pictures => Some(Pictures::default()),
             Results::Other => None,
         };
         Self { is_confirmed: false, current: Opcode::Close, pictures }
@@ -46,6 +49,14 @@ impl DownWatch {
     /// Watches another socket of fal's.
     pub(super) fn begin_again(&mut self) {
         self.is_confirmed = false;
+    }
+
+    /// How many more results and failures have come, where it is known what they are. A text is counted when another message
+    /// follows it.
+    pub(super) fn take_answers(&mut self) -> (u64, u64) {
+        let Some(pictures) = &mut self.pictures else { return (0, 0) };
+        let before = std::mem::replace(&mut pictures.taken, (pictures.count, pictures.failures));
+        (pictures.count - before.0, pictures.failures - before.1)
     }
 
     /// How many results have come that are pictures.
@@ -63,9 +74,16 @@ pub(crate) enum Results {
     Other,
 }
 
+impl Default for Pictures {
+    fn default() -> Self {
+        Self { count: 0, failures: 0, taken: (0, 0), is_peeking: false, peeked: [0; PEEK], len: 0 }
+    }
+}
+
 impl Pictures {
     fn begins(&mut self, header: &FrameHeader) {
         if header.begins_message() {
+            self.failures += u64::from(self.is_peeking && begins_like_failure(&self.peeked[..self.len]));
             self.count += self.pending() + u64::from(header.opcode == Opcode::Binary);
             (self.is_peeking, self.len) = (header.opcode == Opcode::Text, 0);
         }
@@ -146,6 +164,7 @@ mod tests {
         let treatment = watch.begins(&header, &[]);
         match treatment {
             Treatment::Pass => payload.chunks(7).for_each(|part| watch.passes(part)),
+            Treatment::Skip => panic!("nothing of fal's is skipped"),
             Treatment::Take => drop(watch.taken(&header, payload, &mut Vec::new())),
         }
         treatment
@@ -162,6 +181,11 @@ mod tests {
         see(&mut watch, Opcode::Text, br#"{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs"}"#);
         see(&mut watch, Opcode::Text, br#"{"images":[]}"#);
         assert_eq!(watch.pictures(), 3);
+        assert_eq!(
+            (watch.take_answers(), watch.take_answers()),
+            ((2, 1), (0, 0)),
+            "the last one may still be under way"
+        );
     }
 
     #[test]

@@ -100,6 +100,7 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { client, upstream, up, down, up_watch, down_watch, pool, .. } = tunnel;
+    up_watch.stop_charging();
     let hears = !matches!(end, End::ClientLost | End::ClientStalled);
     let speaks = !matches!(end, End::UpstreamLost | End::UpstreamClosed(_) | End::UpstreamFault(_) | End::Unauthorized);
     down.stop_at(if words.text.is_some() { Stop::AfterMessage } else { Stop::AfterFrame });

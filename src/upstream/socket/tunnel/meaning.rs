@@ -10,6 +10,8 @@ pub(super) enum Treatment {
     Pass,
     /// It is held back until it is whole, and handed to the watch.
     Take,
+    /// It goes no further: its bytes are dropped as they come.
+    Skip,
 }
 
 /// What a direction means. It sees every frame.

@@ -24,6 +24,7 @@ use down::DownWatch;
 use rate::{Rate, Rates};
 use up::UpWatch;
 
+use super::budget::InputAccount;
 use super::judge::Judge;
 use super::metrics::{From, RelayMetrics, Tally};
 use super::settings::SocketSettings;
@@ -45,6 +46,7 @@ pub(super) struct Terms<'a> {
     pub(super) pool: BufferPool,
     pub(super) judge: Option<Judge>,
     pub(super) results: Results,
+    pub(super) account: Option<Box<dyn InputAccount>>,
     /// True once the gate drains.
     pub(super) drain: watch::Receiver<bool>,
 }
@@ -82,7 +84,7 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     pub(super) fn new(client: C, upstream: U, terms: Terms<'_>) -> Self {
-        let Terms { settings, metrics, pool, judge, results, drain } = terms;
+        let Terms { settings, metrics, pool, judge, results, account, drain } = terms;
         let limits =
             |bytes: u64| FrameLimits { frame_bytes: bytes, message_bytes: bytes, fragments: settings.fragments.get() };
         let rates = Rates {
@@ -96,7 +98,7 @@ where
             upstream,
             up: Direction::new(FrameSender::Client, client_limits, metrics.direction(From::Client)).with_rates(rates),
             down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(From::Upstream)),
-            up_watch: UpWatch::new(judge),
+            up_watch: UpWatch::new(judge).with_account(account),
             down_watch: DownWatch::new(results),
             pool,
             clock: Clock::new(settings, drain),
@@ -120,14 +122,15 @@ where
                     return Poll::Ready(end);
                 }
             }
-            if let Some((replies, refused)) = self.up_watch.replies() {
-                self.down.say_between(replies);
+            if let Some((mut replies, refused)) = self.up_watch.replies() {
+                self.down.say_between(&mut replies);
                 (0..refused).for_each(|_| self.metrics.refused_input());
             }
             let sides = (&mut self.upstream, &mut self.client);
             if let Poll::Ready(end) = self.down.pump(cx, sides, (&mut self.down_watch, &self.pool)) {
                 return Poll::Ready(end);
             }
+            self.settle();
             if self.up_watch.keeps_newest() && !self.keeps_newest && self.down_watch.is_confirmed() {
                 self.up_watch.forget_newest();
             }
@@ -138,6 +141,14 @@ where
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Tells what the inputs are charged to of what came of them.
+    fn settle(&mut self) {
+        let (results, failures) = self.down_watch.take_answers();
+        let Some(account) = self.up_watch.account().filter(|_| results + failures > 0) else { return };
+        account.results(results);
+        account.failures(failures);
     }
 
     /// The newest input, if another socket of fal's can take this one's place: the client has had whole messages only.

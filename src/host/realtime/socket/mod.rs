@@ -1,5 +1,7 @@
 //! One socket: what comes is read at once, what is rendered is the newest, what is sent is never a backlog.
 
+mod deliver;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error as LineError, Message, error::Protoco
 
 use super::clock::{Due, Seen, Times, due};
 use super::end::End;
-use super::frame_budget::{FrameCharge, OverBudget};
+use super::frame_budget::FrameCharge;
 use super::inbox::{Inbox, Taken};
 use super::line::{self, Line};
 use super::mailbox::Mailbox;
@@ -19,10 +21,8 @@ use super::metrics::{Dropped, Tally};
 use super::outbox::Outbox;
 use super::seat::{Asked, Seat};
 use super::similar::Look;
-use super::work::{Came, Work};
-use crate::host::service::log_failure;
-use crate::wire::ToProblem as _;
-use crate::wire::message::{Control, error_word};
+use super::work::Work;
+use crate::wire::message::Control;
 
 /// Rounds of reading, working and writing before other tasks have their turn.
 const ROUNDS: usize = 32;
@@ -164,12 +164,13 @@ impl Socket {
                 let memory = self.came(text.len());
                 let taken = self.inbox.text(text.as_bytes(), now);
                 // Text is copied into its input, whose memory this is from now on.
-                self.take(taken, now, memory);
+                self.take((taken, text.len()), now, memory);
             }
             Message::Binary(frame) => {
-                let memory = self.came(frame.len());
+                let bytes = frame.len();
+                let memory = self.came(bytes);
                 let taken = self.inbox.binary(frame, now, memory);
-                self.take(taken, now, None);
+                self.take((taken, bytes), now, None);
             }
             // The parser answers pings by itself; a flush carries the answer.
             Message::Ping(_) => self.writing = true,
@@ -186,13 +187,18 @@ impl Socket {
         self.line().get_mut().meter.hand_over(bytes)
     }
 
-    fn take(&mut self, taken: Taken, now: Instant, memory: Option<crate::wire::Reserved>) {
+    fn take(&mut self, (taken, bytes): (Taken, usize), now: Instant, memory: Option<crate::wire::Reserved>) {
         if self.leaving.is_some() {
             return;
         }
         self.input_at = now;
-        match taken {
-            Taken::Asked(mut asked) => {
+        let over = self.seat.came(bytes).err();
+        match (taken, over) {
+            (Taken::Asked(asked), Some(over)) => {
+                self.tally.inputs += 1;
+                self.over_budget(("bytes", over), &asked.reply);
+            }
+            (Taken::Asked(mut asked), None) => {
                 asked.memory = asked.memory.or(memory);
                 self.tally.inputs += 1;
                 if self.work.as_mut().is_some_and(|work| work.give_way()) {
@@ -202,8 +208,8 @@ impl Socket {
                     self.superseded();
                 }
             }
-            Taken::Answered(text) => self.note(text),
-            Taken::Refused(text) => {
+            (Taken::Answered(text), _) => self.note(text),
+            (Taken::Refused(text), _) => {
                 self.tally.inputs += 1;
                 self.refuse(text);
             }
@@ -248,7 +254,7 @@ impl Socket {
                 moved = true;
                 match (charged, self.asking.take()) {
                     (Ok(()), Some((asked, _))) => self.begin(*asked),
-                    (Err(over), Some((asked, _))) => self.over_budget(&asked, over),
+                    (Err(over), Some((asked, _))) => self.over_budget(("pictures", over), &asked.reply),
                     (_, None) => {}
                 }
             }
@@ -263,49 +269,9 @@ impl Socket {
         }
     }
 
-    fn over_budget(&mut self, asked: &Asked, over: OverBudget) {
-        let reason = format!("more pictures than you may have, try again in {:.1} s", over.wait.as_secs_f64());
-        let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
-        self.refuse(Control::Error { error: "RATE_LIMITED", reason: &reason, request_id, sequence }.text());
-    }
-
     fn begin(&mut self, asked: Asked) {
         let last = self.last_look.clone();
         self.work.get_or_insert_default().begin(&self.seat, asked, last);
-    }
-
-    fn deliver(&mut self, came: Came) {
-        match came {
-            Came::Drawn(look) => self.last_look = look,
-            Came::Finished(finished) => {
-                let limit = self.seat.settings().result_bytes.get() as usize;
-                if finished.message.len() > limit {
-                    let reason = format!("the result is larger than {limit} bytes");
-                    let error =
-                        Control::Error { error: "TOO_LARGE", reason: &reason, request_id: None, sequence: None };
-                    return self.refuse(error.text());
-                }
-                self.seat.metrics().finished(finished.seconds);
-                self.tally.results += 1;
-                if self.outbox.put_result(finished.message).is_some() {
-                    self.tally.stale += 1;
-                    self.seat.metrics().dropped(Dropped::Stale);
-                }
-            }
-            Came::Similar(reply) => {
-                self.tally.similar += 1;
-                self.seat.metrics().dropped(Dropped::Similar);
-                let (request_id, sequence) = (reply.request_id(), reply.sequence());
-                self.note(Control::Message { action: "similar", request_id, sequence, version: None }.text());
-            }
-            Came::Failed(failed) => {
-                let problem = failed.error.to_problem();
-                log_failure(&failed.error, &problem);
-                let (request_id, sequence) = (failed.reply.request_id(), failed.reply.sequence());
-                let (error, reason) = (error_word(problem.status()), problem.reason());
-                self.refuse(Control::Error { error, reason: &reason, request_id, sequence }.text());
-            }
-        }
     }
 
     /// Does what is due, and sets the alarm for what will be.

@@ -1,5 +1,7 @@
 //! One direction of a tunnel: reads, follows the frames, and writes what may go on, as far as the other side takes it.
 
+mod words;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -257,8 +259,11 @@ impl Direction {
                         self.held.extend_from_slice(part);
                     }
                 }
-                FrameEvent::Payload(_) if self.treatment == Treatment::Take => self.held.extend_from_slice(part),
-                FrameEvent::Payload(_) => watch.passes(part),
+                FrameEvent::Payload(_) => match self.treatment {
+                    Treatment::Pass => watch.passes(part),
+                    Treatment::Take => self.held.extend_from_slice(part),
+                    Treatment::Skip => {}
+                },
                 FrameEvent::End(header) if self.treatment == Treatment::Take => {
                     let held = std::mem::take(&mut self.held);
                     self.treatment = Treatment::Pass;
@@ -272,8 +277,8 @@ impl Direction {
             match self.treatment {
                 Treatment::Pass => piece.ready = piece.walked,
                 // What passes before it goes out first.
-                Treatment::Take if piece.sent < piece.ready => break Ok(()),
-                Treatment::Take => (piece.sent, piece.ready) = (piece.walked, piece.walked),
+                Treatment::Take | Treatment::Skip if piece.sent < piece.ready => break Ok(()),
+                Treatment::Take | Treatment::Skip => (piece.sent, piece.ready) = (piece.walked, piece.walked),
             }
             let wanted = !self.between.is_empty() || self.stop != Stop::Never;
             if wanted && self.walker.is_between_frames() {
@@ -287,104 +292,6 @@ impl Direction {
         walked?;
         let moved = piece.sent < piece.ready || !self.out.is_empty() || piece.walked < piece.len && frames > 0;
         Ok(if moved { Walked::Some } else { Walked::Nothing })
-    }
-}
-
-impl Direction {
-    /// Says something to the receiver between two messages of the sender.
-    pub(super) fn say_between(&mut self, frames: &mut Vec<u8>) {
-        self.between.append(frames);
-    }
-
-    /// Bytes that wait to be said between two messages.
-    pub(super) fn waiting_between(&self) -> usize {
-        self.between.len()
-    }
-
-    /// Sends these frames after all that may go on. Nothing of the sender's may follow.
-    pub(super) fn say(&mut self, frames: &[u8]) {
-        if let Some(piece) = self.piece.take_if(|piece| piece.sent < piece.ready) {
-            self.out.extend_from_slice(&piece.bytes[piece.sent..piece.ready]);
-        }
-        self.out.extend_from_slice(frames);
-    }
-
-    /// Ends the direction at the next such place.
-    pub(super) fn stop_at(&mut self, stop: Stop) {
-        self.stop = stop;
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        match self.stop {
-            Stop::Never => false,
-            Stop::AfterFrame => self.walker.is_between_frames(),
-            Stop::AfterMessage => self.walker.is_between_messages(),
-        }
-    }
-
-    /// Whether the receiver has had whole frames only.
-    pub(super) fn is_between_frames(&self) -> bool {
-        self.walker.is_between_frames()
-    }
-
-    /// Whether the receiver has had whole messages only, and so can be told something else.
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.walker.is_between_messages()
-    }
-
-    /// When the receiver has taken nothing for `limit`.
-    pub(super) fn stalls_at(&self, limit: std::time::Duration) -> Option<Instant> {
-        self.stalled_since.map(|since| since + limit)
-    }
-
-    /// When the sender, too fast for now, is read again.
-    pub(super) fn opens_at(&self, now: Instant) -> Option<Instant> {
-        self.rates.as_ref().and_then(|rates| rates.closed_until(now))
-    }
-
-    pub(super) const fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    /// Takes bytes that were read elsewhere, before all others.
-    pub(super) fn receive(&mut self, bytes: &[u8]) {
-        self.piece = (!bytes.is_empty()).then(|| Piece::loose(bytes));
-    }
-
-    /// Drops what the last sender sent and nobody has seen. Its messages were whole.
-    pub(super) fn forget(&mut self) {
-        (self.piece, self.partial) = (None, Partial::default());
-    }
-
-    /// Reads and drops until the sender closes, ends, or breaks the rules.
-    pub(super) fn discard<R: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        (watch, pool): (&mut impl Watch, &BufferPool),
-    ) -> Poll<()> {
-        self.rates = None;
-        loop {
-            while let Walked::Some = match self.walk(watch) {
-                Ok(walked) => walked,
-                Err(_) => return Poll::Ready(()),
-            } {
-                (self.out, self.out_at) = (Vec::new(), 0);
-            }
-            match ready!(self.poll_in(cx, reader, pool)) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return Poll::Ready(()),
-            }
-        }
-    }
-
-    /// Goes on with another receiver: what the last one has not taken is dropped, and `first` is sent before all else.
-    pub(super) fn begin_again(&mut self, first: Vec<u8>) {
-        if let Some(piece) = &mut self.piece {
-            (piece.sent, piece.ready) = (piece.walked, piece.walked);
-        }
-        (self.out, self.out_at) = (first, 0);
-        (self.stalled_since, self.unflushed, self.receiver_lost) = (None, false, false);
     }
 }
 

@@ -1,0 +1,116 @@
+//! `falgate check`, the ledger of budgets and the configuration of a public demo, as a shell sees them.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
+
+use falgate::config::{Config, Environment};
+use falgate::guard::{Cost, Lasting, Limits, Prices, Subject};
+use falgate::wire::{CallKind, EndpointId, FalCall};
+
+fn check(folder: &Path, ledger: &Path) -> (Option<i32>, String) {
+    let file = folder.join("falgate.toml");
+    std::fs::write(&file, format!("[limits]\nledger = \"{}\"\n", ledger.display())).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_falgate"));
+    let output = command.args(["check", "--config"]).arg(&file).env_clear().output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn check_opens_the_ledger_as_serve_would_and_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.redb");
+    assert_eq!(check(folder.path(), &ledger), (Some(0), String::new()));
+    assert!(!ledger.exists());
+    std::fs::write(&ledger, "a text that is no ledger").unwrap();
+    let no_folder = folder.path().join("no/such/ledger.redb");
+    for (ledger, why) in [(&ledger, "the ledger cannot be opened"), (&no_folder, "cannot be written: No such file")] {
+        let (code, complained) = check(folder.path(), ledger);
+        assert_eq!(code, Some(78), "{complained}");
+        let named = format!("the ledger of budgets in {} cannot be used (limits.ledger): ", ledger.display());
+        assert!(complained.contains(&named) && complained.contains(why), "{complained}");
+        assert_eq!(complained.lines().count(), 1, "{complained}");
+    }
+}
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/public-demo.toml");
+
+#[test]
+fn the_public_demo_passes_check_without_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_falgate"));
+    command
+        .args(["check", "--config", DEMO])
+        .env_clear()
+        .env("FAL_KEY", "a-key:of-no-worth")
+        .current_dir(folder.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), said.trim()), (Some(0), &*format!("{DEMO}: no fault found")), "{output:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "check makes nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_public_demo_stops_one_visitor_early_and_everybody_at_its_budget() {
+    let text = std::fs::read_to_string(DEMO).unwrap();
+    let mut settings = Config::load(&text, &Environment::from([("FAL_KEY", "a-key:of-no-worth")])).unwrap().limits;
+    settings.ledger = None;
+    let limits = Limits::open_at(&settings, UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)).unwrap();
+    let prices = Prices::new(&settings);
+    let visitor = |number: u32| Subject {
+        address: std::net::Ipv4Addr::from_bits(number).into(),
+        caller: None,
+        tier: None,
+        endpoint: EndpointId::parse("fal-ai/flux/schnell"),
+    };
+    let call = FalCall { kind: CallKind::Run, endpoint: EndpointId::parse("fal-ai/flux/schnell"), request_id: None };
+    let cost = prices.call(&call, 1000);
+    // Two visitors more, who only open sockets.
+    let socket = limits.charge(&visitor(1), prices.frame(None, 1), Some(Lasting::Sockets)).unwrap();
+    assert_eq!(
+        limits.charge(&visitor(1), prices.frame(None, 1), Some(Lasting::Sockets)).unwrap_err().rule(),
+        "one-socket"
+    );
+    assert!(limits.charge(&visitor(2), prices.frame(None, 1), Some(Lasting::Sockets)).is_ok());
+    drop(socket);
+    // With a new cookie for each socket an address gets a few, and no more.
+    let cookie = |number: u32| Subject { caller: Some(format!("visitor-{number}").into()), ..visitor(9) };
+    let open = |number| limits.charge(&cookie(number), Cost::ZERO, Some(Lasting::Sockets));
+    let held: Vec<_> = (0..4).map(|number| open(number).unwrap()).collect();
+    assert_eq!(open(4).unwrap_err().rule(), "sockets");
+    drop(held);
+    // One that calls whenever it may, and is stopped by each window and then by the day's share.
+    let (mut stopped_by, mut calls) = (Vec::new(), 0);
+    loop {
+        match limits.charge(&visitor(3), cost, Some(Lasting::Requests)) {
+            Ok(_) => calls += 1,
+            Err(refusal) => {
+                if !stopped_by.contains(&refusal.rule().to_owned()) {
+                    stopped_by.push(refusal.rule().to_owned());
+                }
+                if refusal.rule() == "visitor-day" {
+                    break;
+                }
+                tokio::time::advance(refusal.wait().unwrap()).await;
+            }
+        }
+    }
+    assert_eq!(
+        (calls, stopped_by),
+        (166, ["second", "minute", "visitor-day"].map(str::to_owned).to_vec()),
+        "50 cents at 0.3"
+    );
+    // Visitors without end spend what the day has, to the last picture, and not one more.
+    let mut spent = 166 * 300 + 2 * 100;
+    let refusal = (4..).find_map(|number| match limits.charge(&visitor(number), cost, None) {
+        Ok(_) => {
+            spent += 300;
+            None
+        }
+        Err(refusal) => Some(refusal),
+    });
+    let refusal = refusal.unwrap();
+    assert_eq!(refusal.rule(), "demo-day");
+    assert!(spent <= 2_000_000 && spent + 300 > 2_000_000, "{spent}");
+    assert!(refusal.wait().unwrap() > Duration::from_secs(80_000), "until midnight");
+}
