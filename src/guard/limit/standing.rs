@@ -28,7 +28,8 @@ pub struct Standing {
 }
 
 impl Limits {
-    /// How a share stands; its key is written as [`Limits::reset`] takes it. `None` where the text is no share.
+    /// How a share stands in this process, whatever a shared store holds; its key is written as [`Limits::reset`] takes it.
+    /// `None` where the text is no share.
     #[must_use]
     pub fn standing(&self, key: &str) -> Option<ShareStanding> {
         let inner = self.inner();
@@ -65,7 +66,8 @@ impl Limits {
 
     /// Lets one share off: its rules are rested and its budgets unspent. The share is written `caller:ann`,
     /// `address:203.0.113.7`, `tier:free`, `endpoint:fal-ai/lcm` or `all` (the share of everybody, not everybody's). What
-    /// lasts goes on and keeps its places. Whatever a name may hold is percent-encoded, as [`Limits::usage`] shows it.
+    /// lasts goes on and keeps its places, and a shared store keeps what it holds ([`Limits::is_shared`]).
+    /// Whatever a name may hold is percent-encoded, as [`Limits::usage`] shows it.
     ///
     /// `None` where the text is no share; else how many limits had something to forget.
     #[must_use]
