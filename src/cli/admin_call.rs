@@ -41,7 +41,7 @@ pub(super) fn call<T: DeserializeOwned>(address: SocketAddr, method: Method, pat
     };
     match status {
         StatusCode::OK => serde_json::from_slice(&bytes).map_err(|cause| no_gate(Some(cause.into()))),
-        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => {
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::NOT_IMPLEMENTED => {
             let detail = serde_json::from_slice::<Value>(&bytes).ok();
             let detail = detail.and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
             Err(detail.map_or_else(|| no_gate(None), |what| Failure::Usage { what }))

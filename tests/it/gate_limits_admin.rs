@@ -10,6 +10,7 @@ use tokio::process::Command;
 use crate::engine_support::within;
 use crate::gate_support::{APP, ENGINE, Gate, Line, asked, detail};
 use crate::host_desk::{Answer, input};
+use crate::redis_support::Redis;
 
 const RULES: &str = "[[limits.rule]]\nname = \"often\"\nof = \"requests\"\nby = \"address\"\namount = 2\nper_ms = 3600000\n\
     [[limits.budget]]\nname = \"day\"\nof = \"pictures\"\nby = \"address\"\namount = 5\nper = \"day\"\n";
@@ -154,4 +155,43 @@ async fn a_gate_without_limits_says_so() {
     assert!(code == Some(0) && said.starts_with("no limits are set\n"), "{said}");
     assert_eq!(gate.post(APP, input().to_string()).await.status, 200);
     assert!(detail(&gate.get("/no/such/path").await).contains("not"), "and serves as ever");
+}
+
+const SHARED: &str = "[limits]\nstore = \"redis\"\n[limits.redis]\nurl_env = \"STORE_URL\"\nhash_key_env = \"STORE_KEY\"\n\
+    timeout_ms = 5000\n";
+const STORE_KEY: (&str, &str) = ("STORE_KEY", "an example of 32 bytes, or more of them");
+
+#[tokio::test]
+async fn gates_on_one_redis_share_calls_and_say_that_no_share_is_reset_from_there() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let url = redis.url();
+    let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
+    let text = format!("{ENGINE}{SHARED}{RULES}");
+    let gates = [Gate::start_in(&text, &variables, None).await, Gate::start_in(&text, &variables, None).await];
+    for (gate, status) in [(0, 200), (1, 200), (0, 429), (1, 429)] {
+        assert_eq!(gates[gate].post(APP, input().to_string()).await.status, status);
+    }
+    let usage = admin(&gates[0], Method::GET, "/limits", &[]).await.json();
+    assert_eq!(usage["top"]["this_hour"][0]["calls"], json!(2), "what this gate did");
+    let address = gates[0].admin.to_string();
+    for command in [&["show", "address:127.0.0.1"][..], &["reset", "address:127.0.0.1"]] {
+        let (code, _, said) = falgate(&[&["limits"], command, &["--admin", &address]].concat()).await;
+        assert!(code != Some(0) && said.contains("a Redis that several gates share"), "{code:?} {said}");
+    }
+    assert_eq!(gates[0].post(APP, input().to_string()).await.status, 429);
+}
+
+#[tokio::test]
+async fn check_stumbles_over_a_redis_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("falgate.toml");
+    std::fs::write(&file, SHARED).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_falgate"));
+    command.arg("check").arg("--config").arg(&file).env_clear().env(STORE_KEY.0, STORE_KEY.1);
+    // Nobody listens on it, and nobody without rights may.
+    command.env("STORE_URL", "redis://127.0.0.1:1").stdin(Stdio::null()).kill_on_drop(true);
+    let output = within(command.output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("the limits cannot be kept") || said.contains("limits.redis"), "{said}");
 }
