@@ -8,6 +8,7 @@
 # Everything stays on loopback: wrk -> contestant -> a fake fal (nginx) that answers POSTs with 1 KB or 100 KB of JSON, and
 # only to the right key. Contestants take turns; the table gives medians, and ratios within the same run. CPU per request is
 # user and system time of all worker processes over the requests that wrk saw answered, in steps of 10 ms over a round.
+# `limited` is the same falgate with three limits per address, to see what they cost.
 set -euo pipefail
 
 rounds=${ROUNDS:-3}
@@ -31,6 +32,8 @@ free_port; fal=$port
 free_port; by_nginx=$port
 free_port; by_falgate=$port
 free_port; admin=$port
+free_port; by_limited=$port
+free_port; limited_admin=$port
 
 json() {  # an answer of so many bytes
     printf '{"images":[{"url":"data:image/jpeg;base64,%s"}]}' "$(head -c $(($1 - 52)) /dev/zero | tr '\0' A)"
@@ -128,6 +131,11 @@ enabled = false
 [telemetry]
 format = "json"
 CONF
+sed "s/:$by_falgate\"/:$by_limited\"/; s/:$admin\"/:$limited_admin\"/" "$work/falgate.toml" >"$work/limited.toml"
+for window in 'second requests 1000' 'minute requests 60000' 'pictures pictures 60000'; do
+    set -- $window
+    printf '[[limits.rule]]\nname = "%s"\nof = "%s"\nby = "address"\namount = 4000000\nper_ms = %s\n' "$1" "$2" "$3"
+done >>"$work/limited.toml"
 
 # wrk's side: the caller brings credentials and a cookie of its own, which must not arrive.
 for size in small large; do
@@ -156,18 +164,20 @@ done
 start_nginx fal; fal_pid=$started
 start_nginx nginx; nginx_pid=$started
 FAL_KEY=$key "$falgate" serve --config "$work/falgate.toml" 2>"$work/falgate.log" & pids+=($!); falgate_pid=$!
+FAL_KEY=$key "$falgate" serve --config "$work/limited.toml" 2>"$work/limited.log" & pids+=($!); limited_pid=$!
 wait_for "$fal" "the fake fal"
 wait_for "$by_nginx" nginx
 wait_for "$by_falgate" falgate
+wait_for "$by_limited" "falgate with limits"
 sleep 2
 rss_kb() { awk '/^VmRSS/ { print $2 }' "/proc/$falgate_pid/status"; }
 rss_idle=$(rss_kb)
 
-declare -A url=([direct]=http://127.0.0.1:$fal [nginx]=http://127.0.0.1:$by_nginx [falgate]=http://127.0.0.1:$by_falgate)
-declare -A workers=([direct]=$fal_pid [nginx]=$nginx_pid [falgate]=$falgate_pid)
+declare -A url=([direct]=http://127.0.0.1:$fal [nginx]=http://127.0.0.1:$by_nginx [falgate]=http://127.0.0.1:$by_falgate [limited]=http://127.0.0.1:$by_limited)
+declare -A workers=([direct]=$fal_pid [nginx]=$nginx_pid [falgate]=$falgate_pid [limited]=$limited_pid)
 
 # Equal work, before any number: the right target is answered whole, any other is refused, and nothing leaks (400, 401).
-for who in nginx falgate; do
+for who in nginx falgate limited; do
     post() {
         curl -s -o "$work/got" -w '%{http_code}' -H 'content-type: application/json' -H 'cookie: a=b' -H 'origin: '"${url[$who]}" \
             -H 'authorization: Bearer x' -H "x-fal-target-url: $1" --data-binary @"$work/input.json" "${url[$who]}/api/fal/proxy"
@@ -181,7 +191,7 @@ for who in nginx falgate; do
     [ "$status" = 403 ] || die "$who answers $status to a target that is not allowed"
 done
 [ "$(curl -s -o /dev/null -w '%{http_code}' -X POST "${url[direct]}/fal-ai/bench")" = 401 ] || die "the fake fal takes any key"
-curl -sf "http://127.0.0.1:$admin/metrics" | grep -q '^falgate_requests' || die "falgate shows no metrics"
+curl -sf "http://127.0.0.1:$admin/metrics" | grep '^falgate_requests' >/dev/null || die "falgate shows no metrics"
 
 ticks() {  # user and system time of a process and its children, in clock ticks
     local sum=0 pid stat
@@ -214,10 +224,10 @@ measure() {  # who, size, seconds
 
 say "$connections connections, $rounds rounds of $seconds s"
 for size in $sizes; do
-    for who in direct nginx falgate; do measure "$who" "$size" 1 >/dev/null; done
+    for who in direct nginx falgate limited; do measure "$who" "$size" 1 >/dev/null; done
     for round in $(seq "$rounds"); do
-        order="direct nginx falgate"
-        [ $((round % 2)) = 0 ] && order="falgate nginx direct"
+        order="direct nginx falgate limited"
+        [ $((round % 2)) = 0 ] && order="limited falgate nginx direct"
         for who in $order; do measure "$who" "$size" "$seconds" | tee -a "$work/rows" >&2; done
     done
 done
@@ -237,9 +247,9 @@ awk -v sizes="$sizes" '
         print "| case | contestant | CPU per request | to nginx | requests/s | to nginx | to direct | p50 | p99 |"
         print "|---|---|---:|---:|---:|---:|---:|---:|---:|"
         names["small"] = "1 KB answer"; names["large"] = "100 KB answer"
-        split("direct nginx falgate", whos, " ")
+        split("direct nginx falgate limited", whos, " ")
         n = split(sizes, list, " ")
-        for (s = 1; s <= n; s++) for (w = 1; w <= 3; w++) {
+        for (s = 1; s <= n; s++) for (w = 1; w <= 4; w++) {
             size = list[s]; who = whos[w]
             cpu = median(who, size, 3); rate = median(who, size, 4)
             printf "| %s | %s | ", names[size], who
