@@ -42,8 +42,8 @@ class Run:
         self.mean = {}
         if self.path.exists() and not args.fresh:
             held = torch.load(self.path, map_location=args.device, weights_only=True)
-            for key, part in state.items():
-                part.load_state_dict(held[key])
+            for key in state.keys() & held.keys():
+                state[key].load_state_dict(held[key])
             self.step, self.spent = held["step"], held["spent"]
             silent or print(f"{name}: goes on at step {self.step}, {self.spent / 60:.1f} min", flush=True)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import model
 import tokenizer
+from critic import Critic, blame, lesson
 from stage import Average, Run, Scenes, average_of, pixels
 
 
@@ -24,6 +25,10 @@ def way(start):
 def reach(guidance):
     """How far the guidance scale goes: 1 at 8, which is the painting itself."""
     return 1 + (guidance - 8) / 28
+
+
+# From this part of the stage on, the critic learns and then judges.
+CRITIC = 0.15
 
 
 class Student(nn.Module):
@@ -98,13 +103,20 @@ def steps(rng, count):
     return torch.from_numpy(first * 20 - 1), torch.from_numpy(later * 20 - 1)
 
 
-def work(worker, args, student, batches, average):
+def difference(gap, edges):
+    """Of latents in units of their spread; `edges` weighs how much neighbours must differ alike."""
+    return (gap.square() + 0.0025).sqrt().mean() + edges * (gap.diff(dim=-1).abs().mean() + gap.diff(dim=-2).abs().mean())
+
+
+def work(worker, args, student, critic, batches, average):
     """One worker's steps. Several workers change the same weights without waiting for each other; the first one keeps the books."""
     torch.manual_seed(time.time_ns() + worker)
     batches.rng = np.random.default_rng()
     weights = list(student.parameters())
     best = torch.optim.AdamW(weights, lr=args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    run = Run(args, "lcm", {"student": student, "average": average, "best": best} if worker == 0 else {}, silent=worker > 0)
+    sharpest = torch.optim.AdamW(critic.parameters(), lr=args.rate, betas=(0.5, 0.99), weight_decay=0.01, fused=True)
+    parts = {"student": student, "average": average, "best": best, "critic": critic, "sharpest": sharpest}
+    run = Run(args, "lcm", parts if worker == 0 else {}, silent=worker > 0)
     alphas = model.alphas_cumprod().to(args.device)
 
     def noised(z, t):
@@ -113,7 +125,7 @@ def work(worker, args, student, batches, average):
     going = True
     while going:
         part = run.part()
-        doodle, picture, ids = batches.draw(part > 0.6 and batches.rng.uniform() < args.large)
+        doodle, picture, ids = batches.draw(part > 0.4 and batches.rng.uniform() < args.large)
         count = len(doodle)
         first, later = (t.to(args.device) for t in steps(batches.rng, count))
         guidance = torch.where(torch.rand(count) < 0.5, 8.0, torch.rand(count) * 15 + 1)
@@ -127,31 +139,48 @@ def work(worker, args, student, batches, average):
                 answer = student(begun[again], first[again], ids[again], guidance[again])
         x, t = begun.clone(), first.clone()
         x[again], t[again] = noised(answer, later[again]), later[again]
-        gap = (student(x, t, ids, guidance) - want) / model.SPREAD
-        loss = (gap.square() + 0.0025).sqrt().mean() + 0.5 * gap.diff(dim=-1).abs().mean() + 0.5 * gap.diff(dim=-2).abs().mean()
-        for group in best.param_groups:
-            group["lr"] = run.rate()
-        best.zero_grad()
-        loss.backward()
+        out = student(x, t, ids, guidance)
+        judged, case = out.detach().requires_grad_(), (doodle, want, pull, ids)
+        gap = (judged - want) / model.SPREAD
+        # The critic learns for a while before it is heard, and is then heard as loudly as the differences.
+        heard = min(1.0, max(0.0, (part - CRITIC - 0.01) / 0.05))
+        loss = difference(gap, 0.5 - 0.4 * heard)
+        push, = torch.autograd.grad(loss, judged)
+        if heard:
+            blamed, = torch.autograd.grad(blame(critic, case, judged), judged)
+            push = push + heard * blamed * (push.norm() / (blamed.norm() + 1e-9))
+        for some in (best, sharpest):
+            some.zero_grad()
+            for group in some.param_groups:
+                group["lr"] = run.rate()
+        out.backward(push)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         best.step()
+        learnt = torch.zeros(())
+        if part > CRITIC:
+            learnt = lesson(critic, case, judged.detach())
+            learnt.backward()
+            sharpest.step()
         if worker == 0:
             average.follow(student)
         fresh = slice(0, count * 5 // 8)
         error = gap.detach()[fresh].abs().mean() / ((want - doodle)[fresh].abs().mean() / model.SPREAD)
-        going = run.after(loss=loss, relative=error)
+        going = run.after(loss=loss, relative=error, critic=learnt)
 
 
 def train(args):
     torch.manual_seed(2)
     words = pathlib.Path(args.checkpoints) / "tokenizer"
-    student = Student(tokenizer.write(words)).to(args.device).to(memory_format=torch.channels_last)
+    entries = tokenizer.write(words)
+    student = Student(entries).to(args.device).to(memory_format=torch.channels_last)
+    critic = Critic(entries).to(args.device)
     average, batches = Average(student).to(args.device), Batches(args, words)
     (pathlib.Path(args.checkpoints) / "scale.txt").write_text(repr(batches.scale))
     if args.workers == 1:
-        return work(0, args, student, batches, average)
+        return work(0, args, student, critic, batches, average)
     student.share_memory()
-    workers = [torch.multiprocessing.get_context("fork").Process(target=work, args=(i, args, student, batches, average)) for i in range(args.workers)]
+    critic.share_memory()
+    workers = [torch.multiprocessing.get_context("fork").Process(target=work, args=(i, args, student, critic, batches, average)) for i in range(args.workers)]
     for worker in workers:
         worker.start()
     for worker in workers:
