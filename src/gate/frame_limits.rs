@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Request;
 
 use crate::guard::{Cost, Dimension, Limits, Prices, Receipt, Refusal, Subject, subject_of};
-use crate::host::realtime::{FrameAsk, FrameBudget, FrameCharge, OverBudget};
+use crate::host::realtime::{FrameAsk, FrameBudget, FrameCharge, FrameReceipt, OverBudget};
 use crate::upstream::{EachInput, InputAccount, InputBudget};
 use crate::wire::Body;
 
@@ -36,18 +36,31 @@ impl FrameBudget for FrameLimits {
 
     fn charge(&self, ask: &FrameAsk<'_>) -> FrameCharge {
         if self.limits.are_off() {
-            return Box::pin(ready(Ok(())));
+            return Box::pin(ready(Ok(None)));
         }
         let cost = self.prices.frame(ask.subject.endpoint.as_ref(), ask.pictures);
-        // What is charged for an input stands: it was rendered when it was asked for.
-        let answer = |charged: Result<Receipt, Refusal>| {
-            charged.map(drop).map_err(|refusal| OverBudget { wait: wait(&refusal) })
+        let answer = |charged: Result<Receipt, Refusal>| match charged {
+            Ok(receipt) => Ok(Some(Box::new(Charged(receipt)) as Box<dyn FrameReceipt>)),
+            Err(refusal) => Err(OverBudget { wait: wait(&refusal) }),
         };
         if !self.limits.is_shared() {
             return Box::pin(ready(answer(self.limits.charge(ask.subject, cost, None))));
         }
         let (limits, subject) = (self.limits.clone(), ask.subject.clone());
         Box::pin(async move { answer(limits.charge_soon(&subject, cost, None).await) })
+    }
+}
+
+/// What an input of an engine's socket was charged.
+struct Charged(Receipt);
+
+impl FrameReceipt for Charged {
+    fn superseded(mut self: Box<Self>) {
+        self.0.settle(Cost::ZERO);
+    }
+
+    fn unrendered(mut self: Box<Self>) {
+        self.0.settle_without_work();
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Host {
     pub(super) fetcher: Fetcher,
     pub(super) storage: Storage,
     pub(super) runs: Semaphore,
+    /// As many sockets may hold a decoded picture that is not queued yet.
+    pub(super) drawings: Semaphore,
     pub(super) bodies: MemoryBudget,
     pub(super) socket_metrics: SocketMetrics,
     /// Places at the engine; `None` where callers need none.
@@ -87,6 +89,7 @@ impl HostService {
             storage: Storage::new(settings.storage.clone()),
             bodies: MemoryBudget::new(settings.bodies_bytes.get()),
             runs: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
+            drawings: Semaphore::new(settings.runs_at_once.get().min(Semaphore::MAX_PERMITS)),
             socket_metrics: SocketMetrics::default(),
             waiting: None,
             frame_budget: None,

@@ -54,7 +54,9 @@ impl MemoryBudget {
         Ok((bytes, held))
     }
 
-    fn free(&self) -> u64 {
+    /// What is free now.
+    #[must_use]
+    pub fn free(&self) -> u64 {
         self.0.limit.saturating_sub(self.0.taken.load(Ordering::Acquire))
     }
 

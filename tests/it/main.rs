@@ -15,6 +15,7 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+#[cfg(test)]
 mod edge_agrees;
 #[cfg(test)]
 mod edge_deadlines;
@@ -144,6 +145,8 @@ mod proxy_conformance;
 mod proxy_policy;
 #[cfg(test)]
 mod realtime_close;
+#[cfg(test)]
+mod realtime_costs;
 #[cfg(test)]
 mod realtime_door;
 #[cfg(test)]

@@ -209,14 +209,9 @@ async fn a_token_has_so_many_sockets_and_no_more() {
 #[tokio::test]
 async fn what_is_no_socket_is_answered_as_a_request() {
     let gate = Gate::start(ENGINE).await;
-    for (path, status) in [
-        ("/fal-ai/lcm-sd15-i2i", 404),
-        ("/fal-ai/other/realtime", 403),
-        ("/fal-ai/lcm-sd15-i2i/draw", 403),
-        ("/realtime", 404),
-        ("/", 404),
-        ("/fal-ai/lcm%2fx/realtime", 404),
-    ] {
+    for (path, status) in
+        [("/fal-ai/lcm-sd15-i2i", 404), ("/realtime", 404), ("/", 404), ("/fal-ai/lcm%2fx/realtime", 404)]
+    {
         let refused = Page::wishing(gate.address, &with_token(path), &Wishes::default()).await.err();
         assert_eq!(refused, Some(status), "{path}");
     }
@@ -234,6 +229,19 @@ async fn what_is_no_socket_is_answered_as_a_request() {
     assert!(keyless.starts_with("HTTP/1.1 400 "), "{keyless}");
     let body = probe(&format!("upgrade: websocket\r\n{key}sec-websocket-version: 13\r\ncontent-length: 4\r\n")).await;
     assert!(body.starts_with("HTTP/1.1 400 "), "{body}");
+}
+
+#[tokio::test]
+async fn a_token_for_an_app_that_is_not_here_is_told_on_the_socket() {
+    let gate = Gate::start(ENGINE).await;
+    for path in ["/fal-ai/other/realtime", "/fal-ai/lcm-sd15-i2i/draw"] {
+        let mut page = Page::at(gate.address, &with_token(path)).await;
+        let (words, code) = page.last_words().await;
+        assert_eq!((words.len(), code), (1, 1000), "{path}");
+        assert!(words[0].contains("Unauthorized"), "{words:?}");
+        let bare = Page::wishing(gate.address, path, &Wishes::default()).await.err();
+        assert_eq!(bare, Some(403), "{path} without a token");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! Latest wins: the newest input is rendered, a fast pen and a slow reader build no backlog, and work dies with its socket.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use falgate::engine::FakePart;
-use falgate::guard::Subject;
-use falgate::host::realtime::{FrameAsk, FrameBudget, FrameCharge, OverBudget, RealtimeSettings};
+use falgate::host::realtime::RealtimeSettings;
+use falgate::wire::frame::{Opcode, write_frame};
 use futures_util::SinkExt as _;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::engine_support::{job, within};
@@ -161,65 +159,6 @@ async fn a_slow_reader_gets_the_newest_result_and_never_a_backlog() {
     assert!(seen.len() <= 3 && seen.is_sorted(), "{seen:?}");
 }
 
-/// A budget of so many pictures, for one app.
-struct Purse(Mutex<u32>);
-
-impl FrameBudget for Purse {
-    fn came(&self, subject: &Subject, bytes: u64) -> Result<(), OverBudget> {
-        assert_eq!(subject.tier.as_deref(), Some("pro"), "the tier stands in the handshake's extensions");
-        if bytes > 100_000 { Err(OverBudget { wait: Duration::from_millis(200) }) } else { Ok(()) }
-    }
-
-    fn charge(&self, ask: &FrameAsk<'_>) -> FrameCharge {
-        assert_eq!(ask.subject.endpoint.as_ref().unwrap().as_str(), "fal-ai/lcm-sd15-i2i");
-        let mut left = self.0.lock().unwrap();
-        let fits = left.checked_sub(ask.pictures);
-        *left = fits.unwrap_or(*left);
-        let outcome = fits.map(drop).ok_or(OverBudget { wait: Duration::from_millis(1500) });
-        Box::pin(async move {
-            // Whoever keeps count may be elsewhere.
-            tokio::task::yield_now().await;
-            outcome
-        })
-    }
-}
-
-#[tokio::test]
-async fn an_input_over_its_callers_budget_is_told_so_and_superseded_ones_cost_nothing() {
-    let stage = Stage::charging(Arc::new(Purse(Mutex::new(2)))).await;
-    let mut page = stage.page(256 * 1024, "").await;
-    stage.control.hold(FakePart::Step);
-    page.text(&stroke("0")).await;
-    within(stage.control.called(FakePart::Step, 1)).await;
-    for id in 1..=9 {
-        page.text(&stroke(&id.to_string())).await;
-    }
-    page.say(Message::text("read so far?")).await;
-    assert_eq!(page.next_text().await["error"], "VALIDATION_ERROR");
-    stage.control.release(FakePart::Step);
-    for id in ["0", "9"] {
-        assert_eq!(within(page.next_text()).await["request_id"], id);
-    }
-    page.text(&stroke("over")).await;
-    let error = within(page.next_text()).await;
-    assert_eq!((&error["error"], &error["request_id"]), (&json!("RATE_LIMITED"), &json!("over")));
-    assert_eq!(error["reason"], "more pictures than you may have, try again in 1.5 s");
-}
-
-#[tokio::test]
-async fn an_input_of_more_bytes_than_its_caller_may_send_is_told_so_when_it_comes() {
-    let stage = Stage::charging(Arc::new(Purse(Mutex::new(1)))).await;
-    let mut page = stage.page(256 * 1024, "").await;
-    let mut large = stroke("large");
-    large["padding"] = json!("x".repeat(100_000));
-    page.text(&large).await;
-    let error = within(page.next_text()).await;
-    assert_eq!((&error["error"], &error["request_id"]), (&json!("RATE_LIMITED"), &json!("large")));
-    assert_eq!(error["reason"], "more bytes than you may have, try again in 0.2 s");
-    page.text(&stroke("small")).await;
-    assert_eq!(within(page.next_text()).await["request_id"], "small", "the socket lives, and no picture was charged");
-}
-
 #[tokio::test]
 async fn stale_results_and_open_sockets_show_in_the_metrics() {
     let gate = Gate::start(ENGINE).await;
@@ -238,6 +177,27 @@ async fn stale_results_and_open_sockets_show_in_the_metrics() {
     page.socket.close(None).await.unwrap();
     until_metric(&gate, OPEN, 0.0).await;
     assert_eq!(metric(&gate, "falgate_socket_ended_total{end=\"closed\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn whoever_announces_large_messages_and_sends_none_keeps_nobody_out() {
+    let settings = "[host]\nmax_body_bytes = 65536\nbodies_bytes = 65536\n";
+    let gate = Gate::start(&format!("{ENGINE}{settings}")).await;
+    let mut liars = Vec::new();
+    for _ in 0..8 {
+        let mut liar = Page::open(&gate).await;
+        let mut frame = Vec::new();
+        write_frame(&mut frame, Opcode::Binary, &[0; 60_000], Some([1, 2, 3, 4]));
+        liar.socket.get_mut().write_all(&frame[..14]).await.unwrap();
+        liars.push(liar);
+    }
+    let mut page = Page::open(&gate).await;
+    let mut input = stroke("1");
+    input["padding"] = json!("x".repeat(40_000));
+    for _ in 0..4 {
+        page.text(&input).await;
+        assert_eq!(page.next_text().await["request_id"], "1");
+    }
 }
 
 #[tokio::test]

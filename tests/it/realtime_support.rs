@@ -229,6 +229,13 @@ impl Stage {
         Self::set_up(RealtimeSettings::default(), |host| host.with_frame_budget(budget)).await
     }
 
+    /// A stage whose inputs are charged, and whose callers need places.
+    pub(crate) async fn charging_places(budget: Arc<dyn FrameBudget>, settings: &WaitingSettings) -> Self {
+        let room = WaitingRoom::new(settings, WaitingMetrics::default());
+        let change = |host: HostService| host.with_frame_budget(budget).with_waiting_room(room);
+        Self::set_up(RealtimeSettings::default(), change).await
+    }
+
     /// A stage whose callers need places.
     pub(crate) async fn with_places(settings: &WaitingSettings) -> Self {
         let room = WaitingRoom::new(settings, WaitingMetrics::default());

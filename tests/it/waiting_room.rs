@@ -89,7 +89,7 @@ async fn a_drain_does_not_let_requests_wait_for_a_place() {
     assert_eq!((waited.status.as_u16(), detail(&waited).contains("shutting down")), (503, true), "{waited:?}");
 }
 
-fn settings(idle_s: u64) -> WaitingSettings {
+pub(crate) fn settings(idle_s: u64) -> WaitingSettings {
     WaitingSettings {
         enabled: true,
         places: NonZeroUsize::MIN,

@@ -108,7 +108,9 @@ impl<S, D> SocketDoor<S, D> {
         let admitted = self.entrance.judge(&mut request);
         let Admission { target, caller, tier, seat } = match admitted {
             Ok(admission) => admission,
-            Err(Refusal::Answer(problem)) => return Err(refuse(Refused::BadRequest, problem)),
+            Err(Refusal::Answer(problem) | Refusal::Closed(problem)) => {
+                return Err(refuse(Refused::BadRequest, problem));
+            }
             Err(Refusal::Unauthorized) => {
                 self.metrics.refused(Refused::Unauthorized);
                 // The task ends within seconds, by its own deadline.

@@ -46,8 +46,10 @@ pub struct Admission {
 /// Why a socket is not let in.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Answered as any request is.
+    /// Answered as any request is: this is no socket.
     Answer(Problem),
+    /// A socket, but not one that is served here.
+    Closed(Problem),
     /// Answered on the socket, because clients that are refused otherwise show the same token for ever (protocol spec 6.6).
     Unauthorized,
 }
@@ -64,7 +66,11 @@ impl Entrance {
         let shown = take_token(request.uri_mut());
         let authorization = request.headers_mut().remove(AUTHORIZATION);
         let asked = Asked::of(request);
-        let target = self.admit(&asked, &self.allowed)?;
+        let target = self.admit(&asked, &self.allowed).map_err(|refusal| match (refusal, &shown) {
+            // No token opens this app, so the one that is shown does not.
+            (Refusal::Closed(_), Shown::Token(_) | Shown::Confused) => Refusal::Unauthorized,
+            (refusal, _) => refusal,
+        })?;
         let alias = target.call().endpoint.as_ref().map_or("", |endpoint| endpoint.alias());
         let origin = asked.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
         let holder = match (shown, authorization) {
@@ -91,6 +97,7 @@ impl Entrance {
                 match self.callers.judge(target.call(), caller.as_ref()) {
                     // A token without a name is one that the owner made by hand: nobody else gets one without the check.
                     Ok(()) | Err(CallerRefusal::Unchecked) => Ok(Admission { target, caller, tier, seat }),
+                    Err(CallerRefusal::Closed) if seat.is_some() => Err(Refusal::Unauthorized),
                     Err(refusal) => Err(Self::refuse(&refusal)),
                 }
             }
@@ -105,7 +112,7 @@ impl Entrance {
     /// A closed route stays closed with every token; for the others a page may get itself a better one.
     fn refuse(refusal: &CallerRefusal) -> Refusal {
         match refusal {
-            CallerRefusal::Closed => Refusal::Answer(refusal.to_problem()),
+            CallerRefusal::Closed => Refusal::Closed(refusal.to_problem()),
             CallerRefusal::Nameless { .. } | CallerRefusal::Unchecked => Refusal::Unauthorized,
         }
     }
@@ -121,6 +128,7 @@ impl Entrance {
         };
         let target = allowed.admit_path(&plain).map_err(|refusal| match refusal {
             TargetRefusal::Invalid(_) => not_found(),
+            closed @ TargetRefusal::Endpoint { .. } => Refusal::Closed(closed.to_problem()),
             other => Refusal::Answer(other.to_problem()),
         })?;
         // An app by itself is no socket: clients add `/realtime`, `/ws` or a path of the app's own.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::end::End;
+use super::meter::Breach;
 
 /// How long a socket may do what.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,8 @@ pub(super) struct Times {
     pub(super) idle: Duration,
     pub(super) ping: Duration,
     pub(super) park: Duration,
+    /// From the first byte of a message to its last.
+    pub(super) message: Duration,
     pub(super) old_at: Instant,
 }
 
@@ -24,6 +27,8 @@ pub(super) struct Seen {
     pub(super) heard_at: Instant,
     /// The last question whether it lives.
     pub(super) pinged_at: Option<Instant>,
+    /// Since when a message is on its way.
+    pub(super) message_since: Option<Instant>,
     /// An input waits or is rendered.
     pub(super) is_busy: bool,
     /// Its buffers are given back.
@@ -49,6 +54,13 @@ pub(super) fn due(times: &Times, seen: &Seen, now: Instant) -> Due {
         return Due::End(End::Old);
     }
     let mut next = times.old_at;
+    if let Some(since) = seen.message_since {
+        let whole_by = since + times.message;
+        if whole_by <= now {
+            return Due::End(End::Breach(Breach::Slow));
+        }
+        next = next.min(whole_by);
+    }
     if !seen.is_busy {
         let idle_at = seen.input_at + times.idle;
         if idle_at <= now {
@@ -79,8 +91,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn socket(now: Instant) -> (Times, Seen) {
-        let times = Times { idle: 60 * SECOND, ping: 20 * SECOND, park: SECOND, old_at: now + 3600 * SECOND };
-        let seen = Seen { input_at: now, heard_at: now, pinged_at: None, is_busy: false, is_parked: false };
+        let old_at = now + 3600 * SECOND;
+        let times = Times { idle: 60 * SECOND, ping: 20 * SECOND, park: SECOND, message: 30 * SECOND, old_at };
+        let (pinged_at, message_since) = (None, None);
+        let seen = Seen { input_at: now, heard_at: now, pinged_at, message_since, is_busy: false, is_parked: false };
         (times, seen)
     }
 
@@ -109,6 +123,15 @@ mod tests {
         assert_eq!(due(&times, &seen, now + 60 * SECOND), Due::End(End::Idle));
         seen.is_busy = true;
         assert!(matches!(due(&times, &seen, now + 60 * SECOND), Due::At(_)));
+    }
+
+    #[test]
+    fn a_message_that_does_not_end_ends_its_socket() {
+        let now = Instant::now();
+        let (times, mut seen) = socket(now);
+        (seen.message_since, seen.heard_at, seen.is_parked) = (Some(now), now + 29 * SECOND, true);
+        assert_eq!(due(&times, &seen, now + 29 * SECOND), Due::At(now + 30 * SECOND));
+        assert_eq!(due(&times, &seen, now + 30 * SECOND), Due::End(End::Breach(Breach::Slow)));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout};
 
+use super::frame_budget::FrameReceipt;
 use super::seat::{Asked, Reply, Seat};
 use super::similar::{Look, settings_of};
 use crate::engine::{EngineError, Job, Picture, Ticket, Timings};
@@ -77,12 +79,20 @@ pub(super) async fn draw(
     last: Option<Look>,
     progress: Progress,
 ) -> Result<Drawing, Failed> {
-    let Asked { mut input, reply, memory } = asked;
+    let Asked { mut input, reply, memory, receipt } = asked;
+    let mut bill = Bill { receipt, progress: progress.clone() };
+    let failed = |error: HostError, reply: &Reply| Failed { error, reply: reply.clone() };
+    // A picture that waits for a place waits as it came, which is less than it is once it is decoded.
+    let _place = place(&seat, &progress).await.map_err(|error| failed(error, &reply))?;
+    let source = take_image(&mut input);
+    // What has to be fetched keeps nobody waiting meanwhile, and is not waited for afterwards.
+    let early = if is_fetched(&source) { None } else { Some(slot(&seat, &progress).await) };
+    let early = early.transpose().map_err(|error| failed(error, &reply))?;
     let began = Instant::now();
     let waited = began - reply.arrived;
-    let failed = |error: HostError, reply: &Reply| Failed { error, reply: reply.clone() };
-    let source = take_image(&mut input);
     let loaded = load(&seat, source).await.map_err(|error| failed(error, &reply))?;
+    let slot = early.map_or_else(|| seat.host.drawings.try_acquire().map_err(|_| busy(&seat)), Ok);
+    let slot = slot.map_err(|error| failed(error, &reply))?;
     drop(memory);
     let decode = began.elapsed();
     let similar = seat.similar();
@@ -92,14 +102,21 @@ pub(super) async fn draw(
     {
         return Ok(Drawing::Similar(reply));
     }
-    let _place = place(&seat, &progress).await.map_err(|error| failed(error, &reply))?;
     let format = input.format.unwrap_or(seat.host.settings.pictures.format);
     let seed = seed_of(&input);
     let sizes = loaded.sizes;
     let job = seat.host.job(&mut input, loaded.picture, &seed);
     let asking = Instant::now();
-    let done = async { submit(&seat, job, &progress).await?.await };
-    let done = done.await.map_err(|error| failed(error.into(), &reply))?;
+    let ticket = submit(&seat, job, &progress).await.map_err(|error| failed(error.into(), &reply))?;
+    drop(slot);
+    let receipt = bill.receipt.take();
+    let done = match ticket.await {
+        Ok(done) => done,
+        Err(error) => {
+            receipt.into_iter().for_each(FrameReceipt::unrendered);
+            return Err(failed(error.into(), &reply));
+        }
+    };
     let room = asking.elapsed().saturating_sub(done.timings.queued + done.timings.inference());
     Ok(Drawing::Drawn(Box::new(Drawn {
         pictures: done.pictures,
@@ -114,6 +131,22 @@ pub(super) async fn draw(
     })))
 }
 
+/// What an input was charged, as long as the device has not begun with it: dropping it gives back what was not rendered.
+struct Bill {
+    receipt: Option<Box<dyn FrameReceipt>>,
+    progress: Progress,
+}
+
+impl Drop for Bill {
+    fn drop(&mut self) {
+        match self.receipt.take() {
+            Some(receipt) if self.progress.waits_for_room() => receipt.superseded(),
+            Some(receipt) => receipt.unrendered(),
+            None => {}
+        }
+    }
+}
+
 /// Waits for a place at the engine, where callers have places. It is used until the pictures are drawn.
 async fn place(seat: &Seat, progress: &Progress) -> Result<Option<Place>, HostError> {
     let Some(room) = &seat.host.waiting else { return Ok(None) };
@@ -121,6 +154,25 @@ async fn place(seat: &Seat, progress: &Progress) -> Result<Option<Place>, HostEr
     let place = room.enter(wait, |standing| progress.waits(standing)).await;
     progress.no_room.store(false, Ordering::Relaxed);
     Ok(Some(place?))
+}
+
+/// Waits until few enough inputs are decoded and not queued yet. A newer input ends it.
+async fn slot<'a>(seat: &'a Seat, progress: &Progress) -> Result<SemaphorePermit<'a>, HostError> {
+    if let Ok(slot) = seat.host.drawings.try_acquire() {
+        return Ok(slot);
+    }
+    progress.no_room.store(true, Ordering::Relaxed);
+    let slot = timeout(seat.settings().room_wait(), seat.host.drawings.acquire()).await;
+    progress.no_room.store(false, Ordering::Relaxed);
+    slot.ok().and_then(Result::ok).ok_or_else(|| busy(seat))
+}
+
+fn busy(seat: &Seat) -> HostError {
+    HostError::Busy { limit: seat.host.settings.runs_at_once.get() }
+}
+
+fn is_fetched(source: &ImageSource) -> bool {
+    matches!(source, ImageSource::Url(url) if !url.starts_with("data:"))
 }
 
 async fn load(seat: &Seat, source: ImageSource) -> Result<Loaded, HostError> {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use super::draw::Drawn;
-use super::seat::{Seat, Shape};
+use super::seat::{Reply, Seat, Shape};
 use crate::host::pictures::{PictureSettings, encode, resize};
 use crate::wire::RunTimings;
 use crate::wire::message::{DIRECT_HEADER_BYTES, Dialect, DirectHeader, SocketOutput, SocketPicture};
@@ -14,6 +14,7 @@ use crate::wire::message::{DIRECT_HEADER_BYTES, Dialect, DirectHeader, SocketOut
 /// A result, ready to be sent.
 pub(super) struct Finished {
     pub(super) message: Message,
+    pub(super) reply: Reply,
     pub(super) seconds: f64,
 }
 
@@ -57,7 +58,7 @@ fn write(drawn: Drawn, settings: &PictureSettings, began: Instant) -> Finished {
         }
         Shape::Direct { sequence } => direct(sequence, pictures, seed.bits(), timings),
     };
-    Finished { message, seconds }
+    Finished { message, reply, seconds }
 }
 
 fn direct(sequence: u32, pictures: Vec<SocketPicture>, seed: u64, timings: RunTimings) -> Message {

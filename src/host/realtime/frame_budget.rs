@@ -21,8 +21,17 @@ pub struct OverBudget {
     pub wait: Duration,
 }
 
-/// The answer to a [`FrameAsk`]. It may wait for a store that several gates share.
-pub type FrameCharge = Pin<Box<dyn Future<Output = Result<(), OverBudget>> + Send>>;
+/// What an input was charged. The charge stands unless it is said that nothing was rendered.
+pub trait FrameReceipt: Send {
+    /// A newer input took its place before its turn came: it costs nothing.
+    fn superseded(self: Box<Self>);
+
+    /// It was read and not rendered: it could not be, or looked like the one before. It costs no picture.
+    fn unrendered(self: Box<Self>);
+}
+
+/// The answer to a [`FrameAsk`]; without a receipt where nobody keeps count. It may wait for a store that several gates share.
+pub type FrameCharge = Pin<Box<dyn Future<Output = Result<Option<Box<dyn FrameReceipt>>, OverBudget>> + Send>>;
 
 /// Keeps count of what callers may have rendered on sockets.
 ///
@@ -36,7 +45,7 @@ pub trait FrameBudget: Send + Sync {
     fn came(&self, subject: &Subject, bytes: u64) -> Result<(), OverBudget>;
 
     /// Takes what an input costs. A socket asks for one input at a time, so that none overtakes another; it drops the answer
-    /// when the page goes.
+    /// when the page goes, and the receipt when the input is rendered.
     ///
     /// # Errors
     /// [`OverBudget`] takes nothing; the input is answered `RATE_LIMITED` and the socket lives.

@@ -10,6 +10,9 @@ use crate::wire::Reserved;
 use crate::wire::message::{Control, SocketInput, error_word, looks_like_a_picture};
 use crate::wire::{FieldError, ToProblem as _};
 
+/// Longest settings before bare pictures, in bytes: they are kept as long as the socket.
+const LONGEST_SETTINGS: usize = 16 * 1024;
+
 /// Reads the frames of one page.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -45,7 +48,7 @@ impl Inbox {
             Err(fault) => return refused(vec![*fault], None, None),
         };
         match &mut self.direct {
-            Some(direct) if !input.has_picture() => direct.settings(input),
+            Some(direct) if !input.has_picture() => direct.settings(input, text.len()),
             _ => message(input, arrived, None),
         }
     }
@@ -63,8 +66,12 @@ impl Inbox {
 }
 
 impl Direct {
-    fn settings(&mut self, input: SocketInput) -> Taken {
+    fn settings(&mut self, input: SocketInput, bytes: usize) -> Taken {
         let request_id = input.request_id().map(str::to_owned);
+        if bytes > LONGEST_SETTINGS {
+            let what = format!("Settings have at most {LONGEST_SETTINGS} bytes, not {bytes}");
+            return refused(vec![FieldError::at("prompt", "too_long", &what)], request_id.as_deref(), None);
+        }
         let fields = input.into_fields();
         // The picture is to come; anything stands for it here.
         let stand_in = SocketInput::with_picture(fields.clone(), Bytes::from_static(b"picture"));
@@ -113,7 +120,7 @@ fn asked(input: SocketInput, shape: Shape, arrived: Instant, memory: Option<Rese
                 shape,
                 steps: input.num_inference_steps,
             };
-            Taken::Asked(Box::new(Asked { input, reply, memory }))
+            Taken::Asked(Box::new(Asked { input, reply, memory, receipt: None }))
         }
         Err(faults) => refused(faults, request_id.as_deref(), sequence),
     }
@@ -170,6 +177,15 @@ mod tests {
         let Taken::Asked(asked) = inbox.binary(Bytes::from_static(JPEG), Instant::now(), None) else { panic!() };
         assert_eq!((asked.reply.shape, asked.input.prompt.as_str()), (Shape::Direct { sequence: 2 }, "a"));
         assert_eq!(picture(&mut inbox), "asked");
+    }
+
+    #[test]
+    fn settings_that_are_kept_are_short() {
+        let mut inbox = Inbox::new(true);
+        let long = json!({"prompt": "a", "request_id": "s", "note": "x".repeat(LONGEST_SETTINGS)});
+        let refused = text(&mut inbox, &long);
+        assert_eq!((&refused["error"], &refused["request_id"]), (&json!("VALIDATION_ERROR"), &json!("s")));
+        assert_eq!(picture(&mut inbox)["error"], "VALIDATION_ERROR", "nothing of it was kept");
     }
 
     #[test]

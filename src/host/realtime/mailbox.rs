@@ -25,6 +25,11 @@ impl<T> Mailbox<T> {
         superseded
     }
 
+    /// Whether the next input pushes out one that came before it, here or on its way to the device.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() + 1 >= usize::from(self.places.get())
+    }
+
     /// Takes the oldest.
     pub(super) fn take(&mut self) -> Option<T> {
         let taken = self.waiting.pop_front();

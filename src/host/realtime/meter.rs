@@ -31,6 +31,9 @@ pub(super) enum Breach {
     /// The messages of all callers fill their memory.
     #[error("too many large messages are under way, try again")]
     Memory,
+    /// A message that does not come to its end.
+    #[error("a message took longer than it may")]
+    Slow,
     /// A text that is none.
     #[error("a text message is not UTF-8")]
     Text,
@@ -43,7 +46,7 @@ impl Breach {
     pub(super) const fn close_code(self) -> u16 {
         match self {
             Self::Frame(fault) => fault.close_code(),
-            Self::Frames | Self::Bytes => close_code::POLICY,
+            Self::Frames | Self::Bytes | Self::Slow => close_code::POLICY,
             Self::Memory => TRY_AGAIN,
             Self::Text => INVALID,
             Self::Protocol => close_code::PROTOCOL,
@@ -54,6 +57,7 @@ impl Breach {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Frames | Self::Bytes | Self::Memory => "RATE_LIMITED",
+            Self::Slow => "TOO_SLOW",
             Self::Frame(FrameFault::FrameTooLarge { .. } | FrameFault::MessageTooLarge { .. }) => "TOO_LARGE",
             Self::Frame(_) | Self::Text | Self::Protocol => "PROTOCOL_ERROR",
         }
@@ -71,8 +75,13 @@ pub(super) struct Meter {
     bytes: Pace,
     memory: MemoryBudget,
     reserved: Option<Reserved>,
-    message_bytes: u64,
-    message_charged: u64,
+    /// The frame that comes belongs to a message, and is no ping.
+    is_data: bool,
+    /// What the message that comes has announced, and what of it has come.
+    announced: u64,
+    arrived: u64,
+    /// Since when a message is on its way.
+    pub(super) message_since: Option<Instant>,
     /// Frames so far.
     pub(super) seen: u64,
     /// The page has sent its last frame.
@@ -94,8 +103,10 @@ impl Meter {
             bytes: Pace::new(settings.bytes_per_s.get(), settings.bytes_burst.get(), now),
             memory,
             reserved: None,
-            message_bytes: 0,
-            message_charged: 0,
+            is_data: false,
+            announced: 0,
+            arrived: 0,
+            message_since: None,
             seen: 0,
             closed: false,
         }
@@ -113,7 +124,13 @@ impl Meter {
     }
 
     /// Follows the next bytes.
-    pub(super) fn follow(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Breach> {
+    pub(super) fn follow(&mut self, bytes: &[u8], now: Instant) -> Result<(), Breach> {
+        self.walk(bytes, now)?;
+        self.message_since = self.message_since.or(Some(now)).filter(|_| !self.is_between_messages());
+        Ok(())
+    }
+
+    fn walk(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Breach> {
         if !self.bytes.take(bytes.len() as u64, now) {
             return Err(Breach::Bytes);
         }
@@ -138,7 +155,7 @@ impl Meter {
             };
             match event {
                 FrameEvent::Header(header) => self.begins(&header, now)?,
-                FrameEvent::Payload(_) => {}
+                FrameEvent::Payload(bytes) => self.comes(bytes as u64)?,
                 FrameEvent::End(header) => self.closed |= header.opcode == Opcode::Close,
             }
         }
@@ -149,22 +166,33 @@ impl Meter {
         if !self.frames.take(1, now) {
             return Err(Breach::Frames);
         }
-        if header.opcode.is_control() {
+        self.is_data = !header.opcode.is_control();
+        if !self.is_data {
             return Ok(());
         }
         if header.begins_message() {
-            (self.message_bytes, self.message_charged) = (0, 0);
+            (self.announced, self.arrived) = (0, 0);
         }
-        self.message_bytes += header.payload_bytes;
-        let charged = charged_for(self.message_bytes);
-        let more = charged - self.message_charged;
+        self.announced += header.payload_bytes;
+        // What cannot fit is refused at once, but nobody is kept out by what somebody only announces.
+        let missing = charged_for(self.announced).saturating_sub(charged_for(self.arrived));
+        if missing > self.memory.free() { Err(Breach::Memory) } else { Ok(()) }
+    }
+
+    /// Takes memory for bytes of a message that came.
+    fn comes(&mut self, bytes: u64) -> Result<(), Breach> {
+        if !self.is_data {
+            return Ok(());
+        }
+        let before = charged_for(self.arrived);
+        self.arrived += bytes;
+        let more = charged_for(self.arrived) - before;
         if more > 0 {
             let more = self.memory.reserve(more).ok_or(Breach::Memory)?;
             match &mut self.reserved {
                 Some(reserved) => reserved.merge(more),
                 reserved => *reserved = Some(more),
             }
-            self.message_charged = charged;
         }
         Ok(())
     }
@@ -261,6 +289,34 @@ mod tests {
         // Only the header has to come for the refusal.
         let large = frame(Opcode::Binary, &[0; 70_000]);
         assert_eq!(meter.follow(&large[..14], now), Err(Breach::Memory));
+    }
+
+    #[test]
+    fn whoever_announces_much_and_sends_little_keeps_nobody_out() {
+        let (mut meter, now) = meter(|_| ());
+        let memory = meter.memory.clone();
+        let large = frame(Opcode::Binary, &[0; 60_000]);
+        meter.follow(&large[..14], now).unwrap();
+        assert_eq!(memory.free(), 64 * 1024);
+        meter.follow(&large[14..20_000], now).unwrap();
+        assert_eq!(memory.free(), 64 * 1024 - (20_000 - 8));
+        // A ping between two parts is no part of the message.
+        meter.follow(&large[20_000..], now).unwrap();
+        meter.follow(&frame(Opcode::Ping, &[0; 100]), now).unwrap();
+        assert_eq!(memory.free(), 64 * 1024 - 60_000);
+    }
+
+    #[test]
+    fn a_message_is_on_its_way_from_its_first_byte_to_its_last() {
+        let (mut meter, now) = meter(|_| ());
+        let later = now + std::time::Duration::from_secs(1);
+        let bytes = [part(Opcode::Binary, &[7; 300]), frame(Opcode::Continuation, &[7; 3])].concat();
+        assert_eq!(meter.message_since, None);
+        meter.follow(&bytes[..1], now).unwrap();
+        meter.follow(&bytes[1..bytes.len() - 1], later).unwrap();
+        assert_eq!(meter.message_since, Some(now));
+        meter.follow(&bytes[bytes.len() - 1..], later).unwrap();
+        assert_eq!(meter.message_since, None);
     }
 
     #[test]

@@ -24,6 +24,6 @@ mod similar;
 mod socket;
 mod work;
 
-pub use frame_budget::{FrameAsk, FrameBudget, FrameCharge, OverBudget};
+pub use frame_budget::{FrameAsk, FrameBudget, FrameCharge, FrameReceipt, OverBudget};
 pub use metrics::SocketMetrics;
 pub use settings::{Farewell, RealtimeSettings};

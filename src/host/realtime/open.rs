@@ -2,13 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::end::End;
 use super::farewell::farewell;
@@ -92,7 +93,7 @@ async fn serve(upgrade: OnUpgrade, mut record: Record) {
     let settings = seat.settings();
     let meter = Meter::new(settings, seat.host.bodies.clone(), now);
     let line = line::open(Metered::new(TokioIo::new(upgraded), meter, now), settings);
-    let drain = Box::pin(drained(seat.host.drain.clone()));
+    let drain = Box::pin(drained(seat.host.drain.clone(), settings.drain_after(rand::random::<f64>())));
     let mut socket = Box::new(Socket::new(Arc::clone(&seat), line, drain));
     let going = std::future::poll_fn(|cx| socket.poll(cx));
     // A bug in a decoder ends this socket, with a word, and no other.
@@ -101,12 +102,12 @@ async fn serve(upgrade: OnUpgrade, mut record: Record) {
     Box::pin(farewell(socket.into_line(), record.end, settings.farewell)).await;
 }
 
-/// Ready once the gate drains.
-async fn drained(drain: Option<watch::Receiver<bool>>) {
+/// Ready once the gate drains, and this socket's turn has come.
+async fn drained(drain: Option<watch::Receiver<bool>>, turn: Duration) {
     if let Some(mut drain) = drain
         && drain.wait_for(|drains| *drains).await.is_ok()
     {
-        return;
+        return sleep(turn).await;
     }
     // Nobody would say so: then nobody drains.
     std::future::pending::<()>().await;

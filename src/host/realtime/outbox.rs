@@ -24,13 +24,11 @@ impl<M> Outbox<M> {
         self.result.replace(result)
     }
 
-    /// Puts a note behind the others; gives it back where too many wait.
+    /// Puts a note behind the others; gives back the oldest where too many wait.
     pub(super) fn put_note(&mut self, note: M) -> Option<M> {
-        if self.notes.len() >= MOST_NOTES {
-            return Some(note);
-        }
+        let oldest = if self.notes.len() >= MOST_NOTES { self.notes.pop_front() } else { None };
         self.notes.push_back(note);
-        None
+        oldest
     }
 
     /// Takes what is to be written next.
@@ -63,9 +61,9 @@ mod tests {
     fn notes_are_few_and_go_first() {
         let mut outbox = Outbox::new();
         outbox.put_result(100);
-        let refused = (0..20).filter_map(|note| outbox.put_note(note)).count();
-        assert_eq!(refused, 20 - MOST_NOTES);
-        assert_eq!(outbox.take(), Some(0));
+        let pushed_out = (0..20).filter_map(|note| outbox.put_note(note)).count();
+        assert_eq!(pushed_out, 20 - MOST_NOTES);
+        assert_eq!(outbox.take(), Some(12), "the newest are told");
         let rest: Vec<i32> = std::iter::from_fn(|| outbox.take()).collect();
         assert_eq!((rest.len(), rest.last(), outbox.is_empty()), (MOST_NOTES, Some(&100), true));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::frame_budget::{FrameAsk, FrameCharge, OverBudget};
+use super::frame_budget::{FrameAsk, FrameCharge, FrameReceipt, OverBudget};
 use super::metrics::SocketMetrics;
 use super::settings::RealtimeSettings;
 use crate::guard::Subject;
@@ -53,6 +53,8 @@ pub(super) struct Asked {
     pub(super) reply: Reply,
     /// Its share of the memory for messages, until its picture is decoded.
     pub(super) memory: Option<Reserved>,
+    /// What it was charged, once its turn came.
+    pub(super) receipt: Option<Box<dyn FrameReceipt>>,
 }
 
 /// How an input is answered.

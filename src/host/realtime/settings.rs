@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct RealtimeSettings {
     /// Largest message of a page, in bytes, over all of its frames. A larger one ends the socket with 1009.
     pub message_bytes: NonZeroU32,
+    /// From the first byte of a message to its last, in seconds. A message that takes longer ends the socket with 1008.
+    pub message_s: NonZeroU64,
     /// Frames of which one message may consist.
     pub fragments: NonZeroU32,
     /// Frames of any kind that a page may send each second. A page that sends more is cut off with 1008.
@@ -39,6 +41,9 @@ pub struct RealtimeSettings {
     pub park_ms: NonZeroU64,
     /// Time for the work in hand when a socket is to end: the gate drains, or the socket is old. In milliseconds.
     pub finish_ms: u64,
+    /// Over how long a drain ends sockets, each at a time by lot, so that their pages do not come back all at once; in
+    /// milliseconds.
+    pub drain_spread_ms: u64,
     /// How sockets are told that the gate drains: `quiet` is the end of an idle socket, after which pages come back
     /// without a word; `going_away` is the close code 1001, which pages show.
     pub farewell: Farewell,
@@ -75,6 +80,7 @@ impl Default for RealtimeSettings {
     fn default() -> Self {
         Self {
             message_bytes: count(4 * 1024 * 1024),
+            message_s: number(30),
             fragments: count(1024),
             frames_per_s: count(250),
             frames_burst: count(1500),
@@ -88,6 +94,7 @@ impl Default for RealtimeSettings {
             life_s: number(3600),
             park_ms: number(1000),
             finish_ms: 2000,
+            drain_spread_ms: 2000,
             farewell: Farewell::Quiet,
             similar: 0.0,
         }
@@ -123,20 +130,28 @@ impl RealtimeSettings {
         if !(0.0..=1.0).contains(&self.similar) {
             fault("similar", format!("{} is not between 0 and 1", self.similar));
         }
-        let times = [("idle_s", self.idle_s), ("ping_s", self.ping_s), ("life_s", self.life_s)];
+        let times =
+            [("message_s", self.message_s), ("idle_s", self.idle_s), ("ping_s", self.ping_s), ("life_s", self.life_s)];
         for (key, value) in times {
             if value.get() > TEN_YEARS_S {
                 fault(key, format!("{value} is more than {TEN_YEARS_S}"));
             }
         }
-        for (key, value) in
-            [("room_wait_ms", self.room_wait_ms.get()), ("park_ms", self.park_ms.get()), ("finish_ms", self.finish_ms)]
-        {
+        for (key, value) in [
+            ("room_wait_ms", self.room_wait_ms.get()),
+            ("park_ms", self.park_ms.get()),
+            ("finish_ms", self.finish_ms),
+            ("drain_spread_ms", self.drain_spread_ms),
+        ] {
             if value > TEN_YEARS_S {
                 fault(key, format!("{value} is more than {TEN_YEARS_S}"));
             }
         }
         faults
+    }
+
+    pub(super) const fn message(&self) -> Duration {
+        Duration::from_secs(self.message_s.get())
     }
 
     pub(super) const fn idle(&self) -> Duration {
@@ -153,6 +168,11 @@ impl RealtimeSettings {
 
     pub(super) const fn finish(&self) -> Duration {
         Duration::from_millis(self.finish_ms)
+    }
+
+    /// When in a drain a socket ends, at `part` of the whole, `0..1`.
+    pub(super) fn drain_after(&self, part: f64) -> Duration {
+        Duration::from_millis(self.drain_spread_ms).mul_f64(part.clamp(0.0, 1.0))
     }
 
     pub(super) const fn room_wait(&self) -> Duration {

@@ -19,8 +19,8 @@ impl Socket {
                 let limit = self.seat.settings().result_bytes.get() as usize;
                 if finished.message.len() > limit {
                     let reason = format!("the result is larger than {limit} bytes");
-                    let error =
-                        Control::Error { error: "TOO_LARGE", reason: &reason, request_id: None, sequence: None };
+                    let (request_id, sequence) = (finished.reply.request_id(), finished.reply.sequence());
+                    let error = Control::Error { error: "TOO_LARGE", reason: &reason, request_id, sequence };
                     return self.refuse(error.text());
                 }
                 self.seat.metrics().finished(finished.seconds);

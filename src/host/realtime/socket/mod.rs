@@ -61,6 +61,7 @@ impl Socket {
             idle: settings.idle(),
             ping: settings.ping(),
             park: settings.park(),
+            message: settings.message(),
             old_at: now + settings.life(rand::random::<f64>()),
         };
         let mut outbox = Outbox::new();
@@ -201,7 +202,7 @@ impl Socket {
             (Taken::Asked(mut asked), None) => {
                 asked.memory = asked.memory.or(memory);
                 self.tally.inputs += 1;
-                if self.work.as_mut().is_some_and(|work| work.give_way()) {
+                if self.mailbox.is_full() && self.work.as_mut().is_some_and(|work| work.give_way()) {
                     self.superseded();
                 }
                 if self.mailbox.put(asked).is_some() {
@@ -253,7 +254,10 @@ impl Socket {
             {
                 moved = true;
                 match (charged, self.asking.take()) {
-                    (Ok(()), Some((asked, _))) => self.begin(*asked),
+                    (Ok(receipt), Some((mut asked, _))) => {
+                        asked.receipt = receipt;
+                        self.begin(*asked);
+                    }
                     (Err(over), Some((asked, _))) => self.over_budget(("pictures", over), &asked.reply),
                     (_, None) => {}
                 }
@@ -291,6 +295,7 @@ impl Socket {
                 input_at: self.input_at,
                 heard_at: self.line().get_ref().heard_at,
                 pinged_at: self.pinged_at,
+                message_since: self.line().get_ref().meter.message_since,
                 is_busy: self.is_busy(),
                 is_parked: self.is_parked,
             };
