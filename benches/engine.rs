@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use falgate::engine::{
-    Engine, EngineSettings, FakeBackend, FakeSettings, Job, Picture, Posterior, Schedule, ScheduleFacts, TorchNoise,
-    guidance_embedding,
+    Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Picture, Posterior, Schedule, ScheduleFacts,
+    TorchNoise, guidance_embedding,
 };
 
 /// Latent values of a picture of 512 by 512 pixels.
@@ -53,6 +53,8 @@ fn queue(criterion: &mut Criterion) {
         seeds: vec![1],
         posterior: Posterior::Mode,
         start_by: None,
+        lane: Lane::new(),
+        order: Order::InTurn,
     };
     criterion.bench_function("queue/one job of 64x64 there and back", |bench| {
         bench.iter(|| {

@@ -43,11 +43,19 @@ mod engine_batches;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_joining;
+#[cfg(test)]
 mod engine_life;
+#[cfg(test)]
+mod engine_mixed;
 #[cfg(test)]
 mod engine_noise;
 #[cfg(test)]
 mod engine_schedule;
+#[cfg(test)]
+mod engine_simulation;
+#[cfg(test)]
+mod engine_steps;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
@@ -128,6 +136,8 @@ mod identity_canary;
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
+#[cfg(test)]
+mod onnx_mixed;
 #[cfg(test)]
 mod onnx_pipeline;
 #[cfg(test)]
