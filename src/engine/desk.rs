@@ -55,7 +55,7 @@ impl Desk {
         self.waiting.push((job, tag));
     }
 
-    /// Jobs whose rows have all begun, or have not, are taken away: only rows stay that have, and what is left of their jobs.
+    /// Takes away the jobs of which no row has begun.
     pub(super) fn keep_begun(&mut self) {
         self.waiting.retain(|(job, _)| job.begun);
     }

@@ -17,6 +17,7 @@ pub(crate) struct Joins(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     calls: AtomicUsize,
+    widest: AtomicUsize,
     case: Mutex<Option<Case>>,
 }
 
@@ -39,6 +40,11 @@ impl Joins {
     /// Wraps a backend.
     pub(crate) fn wrap(&self, inner: Box<dyn Backend>) -> Box<dyn Backend> {
         Box::new(Joining { inner, joins: self.clone() })
+    }
+
+    /// Timesteps of the UNet call that had most different ones.
+    pub(crate) fn widest_mix(&self) -> usize {
+        self.0.widest.load(Ordering::SeqCst)
     }
 
     /// Runs jobs that join at these calls, and gives their pictures in the order of the jobs.
@@ -88,6 +94,10 @@ impl Backend for Joining {
         if let Some(case) = &mut *self.joins.0.case.lock().unwrap() {
             case.submit_until(call);
         }
+        let mut timesteps: Vec<u32> = rows.iter().map(|row| row.timestep).collect();
+        timesteps.sort_unstable();
+        timesteps.dedup();
+        self.joins.0.widest.fetch_max(timesteps.len(), Ordering::SeqCst);
         self.inner.step(rows)
     }
 

@@ -119,6 +119,8 @@ mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]
+mod host_deadline;
+#[cfg(test)]
 mod host_desk;
 #[cfg(test)]
 mod host_fetch;

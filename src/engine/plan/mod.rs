@@ -135,8 +135,8 @@ pub(super) enum Decision {
 /// Decides what the device does next.
 ///
 /// Between two UNet calls at most one encode and one decode take place, together no longer than the step that waits for
-/// them as far as costs are known, the kind first whose last turn is longer ago; one row goes in any case, and so does every
-/// row with a place that has waited for a step already.
+/// them as far as costs are known, the kind first whose last turn is longer ago. One row goes in any case, and so does every
+/// row with a place that has waited for a step already. Where nothing steps, nobody is held up, and all that can shares a call.
 pub(super) fn next(scene: &Scene<'_>) -> Decision {
     let places = scene.places();
     if let Some(until) = scene.lingering(&places) {
@@ -227,9 +227,8 @@ impl Scene<'_> {
     /// How many of `rows` rows a call beside the steps may hold now.
     fn side_rows(&self, phase: Phase, (size, rows): (Size, usize), steps: &[usize]) -> usize {
         let Some(first) = steps.first() else {
-            // Nothing steps. A call is still kept short, for the sake of whoever comes meanwhile.
-            let within = self.costs.predict(Phase::Step, (size, self.limits.rows));
-            return within.map_or(rows, |within| self.costs.fitting(phase, (size, rows), within).max(1));
+            // Nothing steps, so that nobody is held up by those who share the call.
+            return rows;
         };
         let ran = match phase {
             Phase::Encode => self.sides.encoded,

@@ -263,12 +263,13 @@ fn a_row_that_takes_longer_than_a_step_goes_alone_and_the_kinds_take_turns() {
 }
 
 #[test]
-fn calls_stay_short_for_whoever_comes_also_where_nothing_steps() {
-    let mut given = Given::new(4).costing([4, 10, 25]);
-    given.running = vec![finished(); 4];
-    assert_eq!(given.decide(), Decision::Decode(vec![0]), "one in the time of four steps");
-    let unknown = Given { costs: Costs::default(), ..given };
-    assert_eq!(unknown.decide(), Decision::Decode(vec![0, 1, 2, 3]));
+fn all_that_waits_shares_a_call_where_nothing_steps() {
+    let mut given = Given::new(4).costing([40, 10, 25]);
+    given.running = vec![finished(); 6];
+    assert_eq!(given.decide(), Decision::Decode(vec![0, 1, 2, 3]));
+    given.running.clear();
+    given.waiting = vec![given.job(), given.job(), given.job()];
+    assert_eq!(given.decide(), Decision::Encode(vec![0, 1, 2]));
 }
 
 #[test]

@@ -17,7 +17,7 @@
 //! let device = Device { costs, rows: 8, size: (512, 512) };
 //! let crowd = Crowd { painters: 8, ..Crowd::default() };
 //! let report = simulate(&crowd, &device, Policy::Steps);
-//! assert!(report.longest_wait_with_a_place <= 1);
+//! assert!(report.longest_wait <= 1);
 //! ```
 
 mod report;
@@ -96,7 +96,7 @@ pub fn simulate(crowd: &Crowd, device: &Device, policy: Policy) -> Report {
         let now = table.now();
         while let Some(Reverse((at, painter))) = strokes.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             strokes.pop();
-            tally.came(painter, at, device.rows);
+            tally.came(painter, at);
             table.came(waiting(crowd, device, (at, painter)), painter);
         }
         match table.advance() {

@@ -17,8 +17,6 @@ pub struct Report {
     pub rows_per_call: f64,
     /// UNet calls that began between a stroke and its first call, at most.
     pub longest_wait: u64,
-    /// The same of the strokes that came while fewer rows were on their way than a call holds.
-    pub longest_wait_with_a_place: u64,
     /// Pictures of the painter with the fewest, as a share of the mean.
     pub fewest: f64,
     /// Pictures of the painter with the most, as a share of the mean.
@@ -30,7 +28,6 @@ pub struct Report {
 struct Stroke {
     at: Instant,
     calls: u64,
-    has_place: bool,
 }
 
 /// What is counted while painters paint.
@@ -41,28 +38,22 @@ pub(super) struct Tally {
     times: Vec<Duration>,
     calls: u64,
     rows: usize,
-    longest_wait: [u64; 2],
+    longest_wait: u64,
 }
 
 impl Tally {
     pub(super) fn new(painters: usize) -> Self {
         let (strokes, pictures) = (vec![None; painters], vec![0; painters]);
-        Self { strokes, pictures, times: Vec::new(), calls: 0, rows: 0, longest_wait: [0; 2] }
+        Self { strokes, pictures, times: Vec::new(), calls: 0, rows: 0, longest_wait: 0 }
     }
 
-    /// A stroke comes to a device whose calls hold `rows`.
-    pub(super) fn came(&mut self, painter: usize, at: Instant, rows: usize) {
-        let has_place = self.strokes.iter().flatten().count() < rows;
-        self.strokes[painter] = Some(Stroke { at, calls: self.calls, has_place });
+    pub(super) fn came(&mut self, painter: usize, at: Instant) {
+        self.strokes[painter] = Some(Stroke { at, calls: self.calls });
     }
 
     pub(super) fn began(&mut self, painter: usize) {
         let Some(stroke) = &self.strokes[painter] else { return };
-        let wait = self.calls - stroke.calls;
-        self.longest_wait[0] = self.longest_wait[0].max(wait);
-        if stroke.has_place {
-            self.longest_wait[1] = self.longest_wait[1].max(wait);
-        }
+        self.longest_wait = self.longest_wait.max(self.calls - stroke.calls);
     }
 
     pub(super) const fn stepped(&mut self, rows: usize) {
@@ -92,8 +83,7 @@ impl Tally {
             median: quantile(0.5),
             p95: quantile(0.95),
             rows_per_call: self.rows as f64 / self.calls.max(1) as f64,
-            longest_wait: self.longest_wait[0],
-            longest_wait_with_a_place: self.longest_wait[1],
+            longest_wait: self.longest_wait,
             fewest: share(self.pictures.iter().copied().min()),
             most: share(self.pictures.iter().copied().max()),
         }
