@@ -97,6 +97,9 @@ impl<'a> Batcher<'a> {
     /// Begins rows: takes the jobs that are new to the floor and encodes the next row of each job in `rows`.
     fn encode(&mut self, jobs: Vec<Queued>, rows: &[u64]) {
         self.seat(jobs);
+        if self.pipeline.is_suspect() {
+            return;
+        }
         let (begun, calls) = (Instant::now(), self.shared.calls());
         let facts = Arc::clone(self.pipeline.facts());
         // A job whose prompt could not be embedded has no rows here.
@@ -193,6 +196,9 @@ impl<'a> Batcher<'a> {
                     pictures.extend(picture);
                 }
                 Err(error) => self.fail(&[*row], error),
+            }
+            if self.pipeline.is_suspect() {
+                return;
             }
         }
         self.floor.finish(&finished, pictures);
