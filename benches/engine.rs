@@ -1,11 +1,13 @@
 //! What the host does for a picture beside the model: schedule, guidance, noise, and the way through the queue.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use falgate::engine::simulation::{Crowd, Device, Policy, simulate};
 use falgate::engine::{
-    Engine, EngineSettings, FakeBackend, FakeSettings, Job, Picture, Posterior, Schedule, ScheduleFacts, TorchNoise,
-    guidance_embedding,
+    Costs, Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Phase, Picture, Posterior, Schedule,
+    ScheduleFacts, TorchNoise, guidance_embedding,
 };
 
 /// Latent values of a picture of 512 by 512 pixels.
@@ -53,6 +55,8 @@ fn queue(criterion: &mut Criterion) {
         seeds: vec![1],
         posterior: Posterior::Mode,
         start_by: None,
+        lane: Lane::new(),
+        order: Order::InTurn,
     };
     criterion.bench_function("queue/one job of 64x64 there and back", |bench| {
         bench.iter(|| {
@@ -62,5 +66,18 @@ fn queue(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, schedule, guidance, noise, queue);
+/// What deciding costs: a simulated second of 64 painters is some 250 calls of the device, and each is decided over 64 jobs.
+fn decisions(criterion: &mut Criterion) {
+    let mut costs = Costs::default();
+    for (phase, ms) in [(Phase::Encode, 1), (Phase::Step, 4), (Phase::Decode, 1)] {
+        (0..3).for_each(|_| costs.note(phase, ((512, 512), 1), Duration::from_millis(ms)));
+    }
+    let device = Device { costs, rows: 8, size: (512, 512) };
+    let crowd = Crowd { painters: 64, span: Duration::from_secs(1), ..Crowd::default() };
+    criterion.bench_function("plan/a second of 64 painters", |bench| {
+        bench.iter(|| simulate(black_box(&crowd), &device, Policy::Steps));
+    });
+}
+
+criterion_group!(benches, schedule, guidance, noise, queue, decisions);
 criterion_main!(benches);

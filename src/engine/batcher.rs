@@ -1,15 +1,19 @@
-//! The engine's thread: opens the model, then runs batch after batch until the door is shut.
+//! The engine's thread: opens the model, then makes one call of the device after the other until the door is shut. Rows of
+//! different people join and leave between any two calls.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::party::{Owned, Party, Phase};
+use super::costs::Phase;
+use super::floor::{Floor, Standing};
+use super::ledger::Ledger;
 use super::pipeline::{Pipeline, panic_message};
 use super::plan::Limits;
-use super::queue::{Model, Queued, Shared};
+use super::queue::{Model, Shared, Work};
+use super::queued::Queued;
 use super::row::Row;
-use super::{BackendError, EngineSettings, EngineState, LoadProgress, OpenError, Opened, PartProgress, Picture};
+use super::{BackendError, EngineError, EngineSettings, EngineState, LoadProgress, OpenError, Opened, PartProgress};
 
 /// The body of the engine's thread.
 pub(super) fn serve<F>(shared: &Arc<Shared>, settings: &EngineSettings, open: F)
@@ -36,7 +40,8 @@ where
 struct Batcher<'a> {
     shared: &'a Shared,
     pipeline: Pipeline,
-    limits: Limits,
+    floor: Floor,
+    ledger: Ledger,
     warm_up_px: u32,
 }
 
@@ -61,6 +66,7 @@ impl<'a> Batcher<'a> {
         let limits = Limits {
             rows: settings.max_batch.get().min(facts.max_batch).max(1),
             linger: Duration::from_millis(settings.linger_ms),
+            timesteps: facts.timesteps,
         };
         tracing::info!(
             model = facts.name,
@@ -70,12 +76,16 @@ impl<'a> Batcher<'a> {
             "engine ready"
         );
         shared.open(Model { facts, schedule: pipeline.schedule().clone() });
-        Ok(Self { shared, pipeline, limits, warm_up_px })
+        Ok(Self { shared, pipeline, floor: Floor::default(), ledger: Ledger::new(limits), warm_up_px })
     }
 
     fn run(&mut self) -> Result<(), OpenError> {
-        while let Some(batch) = self.shared.next_batch(self.limits) {
-            self.run_batch(batch);
+        while let Some(work) = self.shared.next_work(&mut self.floor, &mut self.ledger) {
+            match work {
+                Work::Encode { jobs, rows } => self.encode(jobs, &rows),
+                Work::Step(rows) => self.step(&rows),
+                Work::Decode(rows) => self.decode(&rows),
+            }
             if self.pipeline.is_suspect() {
                 self.pipeline.warm_up(self.warm_up_px).map_err(|cause| OpenError::Lost { cause })?;
                 tracing::warn!("backend passed a warm-up after its panic and serves again");
@@ -84,94 +94,128 @@ impl<'a> Batcher<'a> {
         Ok(())
     }
 
-    /// Runs jobs of one size in lockstep. A job that fails or is cancelled leaves; the others go on.
-    fn run_batch(&mut self, batch: Vec<Queued>) {
-        let begun = Instant::now();
-        let mut party = Party::new(batch, begun);
-        let texts = match self.pipeline.embed(&party.prompts()) {
-            Ok(texts) => texts,
-            Err(error) => return party.fail_all(&told(error)),
-        };
-        let mut rows = party.rows(&texts, self.pipeline.facts());
-        party.spent(&rows, Phase::Encode, begun.elapsed());
-        rows = self.in_calls(&mut party, rows, Self::encode);
-        while !rows.is_empty() {
-            self.shared.sweep();
-            rows = self.in_calls(&mut party, rows, Self::step);
+    /// Begins rows: takes the jobs that are new to the floor and encodes the next row of each job in `rows`.
+    fn encode(&mut self, jobs: Vec<Queued>, rows: &[u64]) {
+        self.seat(jobs);
+        if self.pipeline.is_suspect() {
+            return;
         }
-    }
-
-    /// Splits rows into calls of as many as the device takes, and gives back those with work left.
-    fn in_calls(
-        &mut self,
-        party: &mut Party,
-        rows: Vec<Owned>,
-        call: fn(&mut Self, &mut Party, Vec<Owned>) -> Vec<Owned>,
-    ) -> Vec<Owned> {
-        let mut left = Vec::with_capacity(rows.len());
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let chunk: Vec<Owned> = rows.by_ref().filter(|owned| party.wants(owned)).take(self.limits.rows).collect();
-            if !chunk.is_empty() {
-                left.extend(call(self, party, chunk));
+        let (begun, calls) = (Instant::now(), self.shared.calls());
+        let facts = Arc::clone(self.pipeline.facts());
+        // A job whose prompt could not be embedded has no rows here.
+        let mut standing: Vec<Standing> = rows.iter().filter_map(|job| self.floor.begin(*job, &facts, calls)).collect();
+        let Some(size) = standing.first_mut().map(|first| first.row_mut().size()) else { return };
+        standing.iter().for_each(|row| self.ledger.turns.take(row.lane()));
+        let mut borrowed: Vec<&mut Row> = standing.iter_mut().map(Standing::row_mut).collect();
+        let encoded = self.pipeline.encode(&mut borrowed);
+        let took = begun.elapsed();
+        self.shared.metrics().called(Phase::Encode, standing.len());
+        self.floor.encoded(&standing, took);
+        match encoded {
+            Ok(()) => {
+                self.ledger.made(Phase::Encode, (size, standing.len()), took);
+                self.floor.stand(standing);
+            }
+            Err(error) => {
+                let cause = told(error);
+                self.floor.fail_rows(&standing, &cause);
+                self.lose_trust(&cause);
             }
         }
-        left
     }
 
-    fn encode(&mut self, party: &mut Party, mut rows: Vec<Owned>) -> Vec<Owned> {
-        let begun = Instant::now();
-        let encoded = self.pipeline.encode(&mut borrow_mut(&mut rows));
-        party.spent(&rows, Phase::Encode, begun.elapsed());
-        match encoded {
-            Ok(()) => rows,
-            Err(error) => self.fail(party, &rows, error),
-        }
-    }
-
-    /// Steps rows, and decodes those that are finished with it.
-    fn step(&mut self, party: &mut Party, mut rows: Vec<Owned>) -> Vec<Owned> {
-        let begun = Instant::now();
-        let stepped = self.pipeline.step(&mut borrow_mut(&mut rows));
-        self.shared.metrics().stepped(rows.len());
-        party.spent(&rows, Phase::Steps, begun.elapsed());
-        if let Err(error) = stepped {
-            return self.fail(party, &rows, error);
-        }
-        let (mut finished, left): (Vec<_>, Vec<_>) = rows.into_iter().partition(|owned| owned.row.finished().is_some());
-        finished.retain(|owned| party.wants(owned));
-        if !finished.is_empty() {
-            self.decode(party, &finished);
-        }
-        left
-    }
-
-    fn decode(&mut self, party: &mut Party, rows: &[Owned]) {
-        let begun = Instant::now();
-        let decoded = self.pipeline.decode(&borrow(rows));
-        party.spent(rows, Phase::Decode, begun.elapsed());
-        match decoded {
-            Ok(pictures) => finish(party, rows, pictures),
-            // One overflow must not take the neighbours' pictures: alone, each row shows whether it is the one.
-            Err(BackendError::NotFinite { .. }) if rows.len() > 1 => {
-                for row in rows.chunks(1) {
-                    self.decode(party, row);
+    /// Embeds the prompts of jobs that begin now and takes them to the floor.
+    fn seat(&mut self, jobs: Vec<Queued>) {
+        let (now, calls) = (Instant::now(), self.shared.calls());
+        let prompts: Vec<&str> = jobs.iter().map(|queued| queued.recipe.prompt.as_str()).collect();
+        match self.pipeline.embed(&prompts) {
+            Ok(texts) => {
+                let embed = now.elapsed();
+                for (queued, text) in jobs.into_iter().zip(texts) {
+                    self.shared.metrics().waited(calls - queued.calls);
+                    self.floor.seat(queued, text, (now, embed));
                 }
             }
             Err(error) => {
-                self.fail(party, rows, error);
+                let cause = told(error);
+                let rows = jobs.len();
+                for queued in jobs {
+                    let cause = Arc::clone(&cause);
+                    queued.answer.give(Err(EngineError::Backend { rows, cause }));
+                }
+                self.lose_trust(&cause);
             }
         }
     }
 
-    /// Fails the jobs of a call, or the whole batch after a panic. No row is left.
-    fn fail(&mut self, party: &mut Party, rows: &[Owned], error: BackendError) -> Vec<Owned> {
-        let cause = told(error);
-        party.fail(rows, &cause);
-        if self.pipeline.is_suspect() {
-            party.fail_all(&cause);
+    /// Evaluates the UNet once for rows of the floor.
+    fn step(&mut self, rows: &[usize]) {
+        let (begun, calls) = (Instant::now(), self.shared.calls());
+        let size = rows.first().map(|first| self.floor.size(*first)).unwrap_or_default();
+        let stepped = self.pipeline.step(&mut self.floor.picked(rows));
+        let took = begun.elapsed();
+        self.shared.metrics().called(Phase::Step, rows.len());
+        self.floor.spent(rows, (Phase::Step, took), calls);
+        match stepped {
+            Ok(()) => self.ledger.made(Phase::Step, (size, rows.len()), took),
+            Err(error) => self.fail(rows, error),
         }
-        Vec::new()
+    }
+
+    /// Decodes rows of the floor, which then leave it.
+    fn decode(&mut self, rows: &[usize]) {
+        let (begun, calls) = (Instant::now(), self.shared.calls());
+        let size = rows.first().map(|first| self.floor.size(*first)).unwrap_or_default();
+        let decoded = self.pipeline.decode(&self.floor.looked_at(rows));
+        let took = begun.elapsed();
+        self.shared.metrics().called(Phase::Decode, rows.len());
+        self.floor.spent(rows, (Phase::Decode, took), calls);
+        match decoded {
+            Ok(pictures) => {
+                self.ledger.made(Phase::Decode, (size, rows.len()), took);
+                self.floor.finish(rows, pictures);
+            }
+            Err(BackendError::NotFinite { .. }) if rows.len() > 1 => self.decode_alone(rows),
+            Err(error) => self.fail(rows, error),
+        }
+    }
+
+    /// Decodes rows of the floor one by one: an overflow must not take the neighbours' pictures, and alone each row shows
+    /// whether it is the one.
+    fn decode_alone(&mut self, rows: &[usize]) {
+        let calls = self.shared.calls();
+        let (mut finished, mut pictures) = (Vec::new(), Vec::new());
+        for row in rows {
+            let begun = Instant::now();
+            let decoded = self.pipeline.decode(&self.floor.looked_at(&[*row]));
+            self.shared.metrics().called(Phase::Decode, 1);
+            self.floor.spent(&[*row], (Phase::Decode, begun.elapsed()), calls);
+            match decoded {
+                Ok(picture) => {
+                    finished.push(*row);
+                    pictures.extend(picture);
+                }
+                Err(error) => self.fail(&[*row], error),
+            }
+            if self.pipeline.is_suspect() {
+                return;
+            }
+        }
+        self.floor.finish(&finished, pictures);
+    }
+
+    /// Fails the jobs of a call, or all after a panic.
+    fn fail(&mut self, rows: &[usize], error: BackendError) {
+        let cause = told(error);
+        self.floor.fail(rows, &cause);
+        self.lose_trust(&cause);
+    }
+
+    /// After a panic nothing that the backend holds is looked at again.
+    fn lose_trust(&mut self, cause: &Arc<BackendError>) {
+        if self.pipeline.is_suspect() {
+            self.floor.fail_all(cause);
+        }
     }
 }
 
@@ -189,18 +233,4 @@ fn hear(shared: &Shared, progress: PartProgress) {
 fn told(error: BackendError) -> Arc<BackendError> {
     tracing::error!(error = &error as &dyn std::error::Error, "backend failed");
     Arc::new(error)
-}
-
-fn finish(party: &mut Party, rows: &[Owned], pictures: Vec<Picture>) {
-    for (owned, picture) in rows.iter().zip(pictures) {
-        party.finish(owned, picture);
-    }
-}
-
-fn borrow(rows: &[Owned]) -> Vec<&Row> {
-    rows.iter().map(|owned| &owned.row).collect()
-}
-
-fn borrow_mut(rows: &mut [Owned]) -> Vec<&mut Row> {
-    rows.iter_mut().map(|owned| &mut owned.row).collect()
 }

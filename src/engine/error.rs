@@ -1,6 +1,7 @@
 //! Why a job has no picture.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{BackendError, OpenError};
 
@@ -17,6 +18,15 @@ pub enum EngineError {
     /// The job did not start in time.
     #[error("job did not start before its deadline")]
     StartTimeout,
+    /// The job would not start in time, by what the work before it costs; nothing was queued.
+    #[error("job would start in {} ms, after its deadline", .wait.as_millis())]
+    TooLate {
+        /// How long it would wait.
+        wait: Duration,
+    },
+    /// A newer job of its lane took its place.
+    #[error("a newer job of its lane took its place")]
+    Superseded,
     /// The engine is shutting down.
     #[error("engine is shutting down")]
     Closed,

@@ -21,7 +21,7 @@ use super::{
 ///
 /// ```
 /// # tokio_test(async {
-/// use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeSettings, Job, Picture, Posterior};
+/// use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Picture, Posterior};
 ///
 /// let engine = Engine::start(EngineSettings::default(), |_| Ok(FakeBackend::open(FakeSettings::default()).0));
 /// let facts = engine.ready().await?;
@@ -35,6 +35,8 @@ use super::{
 ///     seeds: vec![1, 2],
 ///     posterior: Posterior::Sample,
 ///     start_by: None,
+///     lane: Lane::new(),
+///     order: Order::InTurn,
 /// })?;
 /// assert_eq!(ticket.await?.pictures.len(), 2);
 /// # Ok::<(), falgate::engine::EngineError>(())
@@ -110,13 +112,13 @@ impl Engine {
     }
 
     async fn wait_for_room(&self, job: Job, wait: Duration) -> Result<Ticket, EngineError> {
-        let (shared, start_by) = (&self.0.shared, job.start_by);
+        let shared = &self.0.shared;
         let mut recipe = Some(self.recipe(job)?);
         let until = tokio::time::Instant::now() + wait;
         loop {
             let mut room = pin!(shared.room());
             room.as_mut().enable();
-            match shared.enter(&mut recipe, start_by) {
+            match shared.enter(&mut recipe) {
                 Ok(place) => return Ok(Ticket::new(Arc::clone(shared), place)),
                 Err(full @ EngineError::Full { .. }) => {
                     tokio::time::timeout_at(until, room).await.map_err(|_elapsed| full)?;
@@ -127,8 +129,8 @@ impl Engine {
     }
 
     fn try_submit(&self, job: Job) -> Result<Ticket, EngineError> {
-        let (shared, start_by) = (&self.0.shared, job.start_by);
-        let place = shared.enter(&mut Some(self.recipe(job)?), start_by)?;
+        let shared = &self.0.shared;
+        let place = shared.enter(&mut Some(self.recipe(job)?))?;
         Ok(Ticket::new(Arc::clone(shared), place))
     }
 

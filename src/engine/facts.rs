@@ -17,6 +17,8 @@ pub struct ModelFacts {
     pub latent_factor: u32,
     /// Rows that one call may hold.
     pub max_batch: usize,
+    /// Whether rows at different timesteps may share a call. A backend that is given them all the same splits the call.
+    pub timesteps: Timesteps,
     /// The schedule that the model was distilled for.
     pub schedule: ScheduleFacts,
     /// Provider and device, for logs: `cpu`, `cuda:0`.
@@ -62,4 +64,14 @@ pub enum Prediction {
     Velocity,
     /// The clean latents.
     Sample,
+}
+
+/// Whose timesteps a call of the UNet takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Timesteps {
+    /// One a row: people at different steps share a call.
+    #[default]
+    PerRow,
+    /// One for the whole call (`timestep` without dimensions or with one value): only rows at equal timesteps share a call.
+    Shared,
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Picture;
+use super::{Lane, Order, Picture};
 
 /// One image-to-image request. Its pictures are rows of the batch, one a seed.
 #[derive(Clone)]
@@ -23,8 +23,13 @@ pub struct Job {
     pub seeds: Vec<u64>,
     /// How the encoder's posterior is read.
     pub posterior: Posterior,
-    /// Give up with [`super::EngineError::StartTimeout`] unless the work has started by then.
+    /// Give up with [`super::EngineError::StartTimeout`] unless the work has started by then, and refuse it at once with
+    /// [`super::EngineError::TooLate`] where measured costs say that it cannot.
     pub start_by: Option<Instant>,
+    /// Whose turn it is: one pen or one caller. Lanes share the device fairly.
+    pub lane: Lane,
+    /// How the job stands to the older ones of its lane.
+    pub order: Order,
 }
 
 /// How latents are read out of the encoder's posterior.

@@ -10,11 +10,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::costs::Phase as Call;
 use super::{EngineError, Timings};
 
 /// From a small model's step to a large one on a slow processor, in seconds.
 const PHASE_BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0];
 const ROW_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0];
+/// A newcomer that finds a place waits for one at most.
+const WAIT_BUCKETS: [f64; 8] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 /// What the engine counts. Clones share the numbers.
 #[derive(Debug, Clone)]
@@ -23,6 +26,9 @@ pub struct EngineMetrics {
     jobs: Family<OutcomeLabels, Counter>,
     phases: Family<PhaseLabels, Histogram>,
     rows: Histogram,
+    encoded: Histogram,
+    decoded: Histogram,
+    waits: Histogram,
 }
 
 /// How a job ended.
@@ -36,6 +42,10 @@ pub enum Outcome {
     TimedOut,
     /// There was no room.
     Full,
+    /// It would not have started in time.
+    TooLate,
+    /// A newer one took its place.
+    Superseded,
     /// The model cannot run it.
     Unfit,
     /// There was no engine for it: loading, closed or failed.
@@ -51,6 +61,8 @@ impl EncodeLabelValue for Outcome {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed_out",
             Self::Full => "full",
+            Self::TooLate => "too_late",
+            Self::Superseded => "superseded",
             Self::Unfit => "unfit",
             Self::Unavailable => "unavailable",
             Self::Failed => "failed",
@@ -63,6 +75,8 @@ impl From<&EngineError> for Outcome {
         match error {
             EngineError::Full { .. } => Self::Full,
             EngineError::StartTimeout => Self::TimedOut,
+            EngineError::TooLate { .. } => Self::TooLate,
+            EngineError::Superseded => Self::Superseded,
             EngineError::Unfit { .. } => Self::Unfit,
             EngineError::Closed | EngineError::Loading | EngineError::Failed { .. } => Self::Unavailable,
             EngineError::Backend { .. } => Self::Failed,
@@ -108,6 +122,9 @@ impl EngineMetrics {
             jobs: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(PHASE_BUCKETS)),
             rows: Histogram::new(ROW_BUCKETS),
+            encoded: Histogram::new(ROW_BUCKETS),
+            decoded: Histogram::new(ROW_BUCKETS),
+            waits: Histogram::new(WAIT_BUCKETS),
         }
     }
 
@@ -124,6 +141,13 @@ impl EngineMetrics {
             metrics.phases.clone(),
         );
         registry.register("call_rows", "Rows that share a call of the UNet", metrics.rows.clone());
+        registry.register("encode_rows", "Rows that share a call of the encoder", metrics.encoded.clone());
+        registry.register("decode_rows", "Rows that share a call of the decoder", metrics.decoded.clone());
+        registry.register(
+            "wait_steps",
+            "Calls of the UNet that began between a job and its first row",
+            metrics.waits.clone(),
+        );
         metrics
     }
 
@@ -147,8 +171,17 @@ impl EngineMetrics {
         self.jobs.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    pub(super) fn stepped(&self, rows: usize) {
-        self.rows.observe(rows as f64);
+    pub(super) fn called(&self, phase: Call, rows: usize) {
+        let histogram = match phase {
+            Call::Encode => &self.encoded,
+            Call::Step => &self.rows,
+            Call::Decode => &self.decoded,
+        };
+        histogram.observe(rows as f64);
+    }
+
+    pub(super) fn waited(&self, steps: u64) {
+        self.waits.observe(steps as f64);
     }
 
     pub(super) fn finished(&self, timings: &Timings) {

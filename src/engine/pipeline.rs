@@ -11,8 +11,8 @@ use lru::LruCache;
 use super::recipe::Recipe;
 use super::row::Row;
 use super::{
-    Backend, BackendError, EncodeRow, Job, Latents, ModelFacts, Opened, Picture, Posterior, Schedule, ScheduleError,
-    StepRow, TextRow, TokenIds, Tokenize,
+    Backend, BackendError, EncodeRow, Job, Lane, Latents, ModelFacts, Opened, Order, Picture, Posterior, Schedule,
+    ScheduleError, StepRow, TextRow, TokenIds, Tokenize,
 };
 
 /// A model ready to run rows.
@@ -68,6 +68,8 @@ impl Pipeline {
             seeds: vec![0],
             posterior: Posterior::Sample,
             start_by: None,
+            lane: Lane::new(),
+            order: Order::InTurn,
         };
         let recipe = Recipe::new(job, &self.facts, &self.schedule, 1).expect("one step of a fitting picture fits");
         // The cache may hold what the backend has lost in a panic.

@@ -8,10 +8,15 @@ use std::time::Instant;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::metrics::Outcome;
-use super::plan::{self, Decision, Limits, Outlook, Waiting};
+use super::desk::Desk;
+use super::door::Door;
+use super::floor::Floor;
+use super::ledger::Ledger;
+use super::plan::{Decision, Outlook, Waiting};
+use super::queued::{Answer, Queued};
 use super::recipe::Recipe;
-use super::{Done, EngineError, EngineMetrics, EngineState, ModelFacts, OpenError, Schedule};
+use super::seen::Seen;
+use super::{Done, EngineError, EngineMetrics, EngineState, Lane, ModelFacts, OpenError, Order, Schedule};
 
 /// A model's numbers, known once it is loaded.
 pub(super) struct Model {
@@ -19,66 +24,26 @@ pub(super) struct Model {
     pub(super) schedule: Schedule,
 }
 
-/// A job in the queue.
-pub(super) struct Queued {
-    id: u64,
-    pub(super) recipe: Recipe,
-    pub(super) since: Instant,
-    start_by: Option<Instant>,
-    pub(super) answer: Answer,
-}
-
-impl Queued {
-    fn waiting(&self) -> Waiting {
-        let (size, rows) = (self.recipe.size(), self.recipe.seeds.len());
-        Waiting { size, rows, since: self.since, start_by: self.start_by }
-    }
-}
-
-/// Where a job's result goes; it is counted on its way.
-pub(super) struct Answer {
-    to: oneshot::Sender<Result<Done, EngineError>>,
-    metrics: EngineMetrics,
-}
-
-impl Answer {
-    /// Whether nobody waits any more.
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.to.is_closed()
-    }
-
-    /// Delivers a result.
-    pub(super) fn give(self, result: Result<Done, EngineError>) {
-        if self.is_unwanted() {
-            return self.drop_unwanted();
-        }
-        if let Ok(done) = &result {
-            self.metrics.finished(&done.timings);
-        }
-        // Counted first, so that whoever has the result also finds it counted.
-        self.metrics.ended(result.as_ref().map_or_else(Outcome::from, |_| Outcome::Done));
-        // Whoever left in this moment needs no answer.
-        let _ = self.to.send(result);
-    }
-
-    /// Records that nobody waits any more.
-    pub(super) fn drop_unwanted(self) {
-        self.metrics.ended(Outcome::Cancelled);
-    }
-}
-
-/// Whether jobs are let in.
-enum Door {
-    Loading,
-    Open,
-    Closed,
-    Failed(Arc<OpenError>),
+/// What the engine's thread does next.
+pub(super) enum Work {
+    /// Begin and encode rows: jobs that come from the queue, and the job of each row in order of turns.
+    Encode { jobs: Vec<Queued>, rows: Vec<u64> },
+    /// Evaluate the UNet for these rows of the floor, ascending.
+    Step(Vec<usize>),
+    /// Decode these rows of the floor, ascending.
+    Decode(Vec<usize>),
 }
 
 struct Queue {
     waiting: VecDeque<Queued>,
     door: Door,
     next_id: u64,
+    /// UNet calls that have begun.
+    calls: u64,
+    /// Lanes with rows under way, and the newest job of each that takes the place of older ones.
+    lanes: Vec<(Lane, Option<u64>)>,
+    /// The device as it will be after the call that is being made, for forecasts; `None` before the first.
+    desk: Option<Arc<Desk>>,
 }
 
 /// What callers and the engine's thread share.
@@ -102,7 +67,14 @@ impl Shared {
     /// An empty queue for `limit` jobs, in front of a model that is yet to be loaded.
     pub(super) fn new(limit: usize, metrics: EngineMetrics) -> Self {
         Self {
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), door: Door::Loading, next_id: 0 }),
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                door: Door::Loading,
+                next_id: 0,
+                calls: 0,
+                lanes: Vec::new(),
+                desk: None,
+            }),
             bell: Condvar::new(),
             room: Notify::new(),
             limit,
@@ -129,28 +101,62 @@ impl Shared {
         &self.metrics
     }
 
+    /// UNet calls that have begun.
+    pub(super) fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
     /// Says whether a job would be let in.
     pub(super) fn check_door(&self) -> Result<(), EngineError> {
         self.lock().door.check()
     }
 
     /// Queues a job; where there is no room it stays with the caller.
-    pub(super) fn enter(&self, job: &mut Option<Recipe>, start_by: Option<Instant>) -> Result<Place, EngineError> {
-        let (to, result) = oneshot::channel();
-        let answer = Answer { to, metrics: self.metrics.clone() };
+    pub(super) fn enter(&self, job: &mut Option<Recipe>) -> Result<Place, EngineError> {
+        let now = Instant::now();
+        if let Some(recipe) = job {
+            self.check_deadline(recipe, now)?;
+        }
+        let (answer, result) = Answer::channel(&self.metrics);
         let mut queue = self.lock();
         queue.door.check()?;
+        let recipe = job.take().expect("a job is queued once");
+        // Where it takes the place of another one there is room.
+        let superseded = match recipe.order {
+            Order::Supersedes => self.take(&mut queue, |queued| queued.recipe.lane == recipe.lane),
+            Order::InTurn | Order::NewestFirst => Vec::new(),
+        };
         if queue.waiting.len() >= self.limit {
+            *job = Some(recipe);
             return Err(EngineError::Full { limit: self.limit });
         }
-        let recipe = job.take().expect("a job is queued once");
-        let id = queue.next_id;
+        let (id, calls) = (queue.next_id, queue.calls);
         queue.next_id += 1;
-        queue.waiting.push_back(Queued { id, recipe, since: Instant::now(), start_by, answer });
+        if recipe.order == Order::Supersedes {
+            queue.supersede(recipe.lane, id);
+        }
+        queue.waiting.push_back(Queued { id, recipe, since: now, calls, answer });
         self.metrics.set_waiting(queue.waiting.len());
         drop(queue);
+        superseded.into_iter().for_each(|queued| queued.answer.give(Err(EngineError::Superseded)));
         self.bell.notify_one();
         Ok(Place { id, result })
+    }
+
+    /// Refuses a job that would miss its deadline, by what the work before it costs.
+    fn check_deadline(&self, recipe: &Recipe, now: Instant) -> Result<(), EngineError> {
+        let Some(start_by) = recipe.start_by else { return Ok(()) };
+        let queue = self.lock();
+        let Some(desk) = queue.desk.clone() else { return Ok(()) };
+        let waiting: Vec<Waiting> = queue.waiting.iter().map(|queued| queued.waiting(queue.calls)).collect();
+        drop(queue);
+        let mut desk = Desk::clone(&desk);
+        desk.pass(now);
+        waiting.into_iter().for_each(|job| desk.came(job, 0));
+        match desk.start_of(recipe.waiting(now)) {
+            Some(start) if start > start_by => Err(EngineError::TooLate { wait: start - now }),
+            _ => Ok(()),
+        }
     }
 
     /// Ready when there may be room again, or when nobody is let in any more.
@@ -176,55 +182,72 @@ impl Shared {
         }
     }
 
-    /// Waits for the next batch. `None` once the door is shut and nothing waits.
-    pub(super) fn next_batch(&self, limits: Limits) -> Option<Vec<Queued>> {
+    /// Waits for the next thing to do. `None` once the door is shut and nothing waits or runs.
+    ///
+    /// Whoever has gone, or whose job a newer one replaces, leaves the floor first; whoever is too late is refused.
+    pub(super) fn next_work(&self, floor: &mut Floor, ledger: &mut Ledger) -> Option<Work> {
+        floor.sweep();
         let mut queue = self.lock();
         loop {
             let now = Instant::now();
             let late = self.take_expired(&mut queue, now);
-            if !late.is_empty() {
+            let superseded = queue.take_superseded();
+            if !late.is_empty() || !superseded.is_empty() {
                 drop(queue);
-                refuse_late(late);
+                late.into_iter().for_each(|queued| queued.answer.give(Err(EngineError::StartTimeout)));
+                superseded.into_iter().for_each(|(lane, by)| floor.supersede(lane, by));
+                floor.sweep();
                 queue = self.lock();
                 continue;
             }
-            let outlook = if matches!(queue.door, Door::Open) { Outlook::Open } else { Outlook::Closing };
-            let waiting: Vec<Waiting> = queue.waiting.iter().map(Queued::waiting).collect();
-            queue = match plan::decide(&waiting, limits, outlook, now) {
-                Decision::Run(batch) => return Some(self.take(&mut queue, &batch)),
-                Decision::Idle if outlook == Outlook::Closing => return None,
-                Decision::Idle => self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            queue.lanes = floor.lanes().map(|lane| (lane, None)).collect();
+            let seen = queue.seen(floor);
+            let decision = seen.decide(ledger, queue.door.outlook(), now);
+            queue = match &decision {
+                Decision::Idle if queue.door.outlook() == Outlook::Closing => return None,
+                Decision::Idle => {
+                    ledger.turns.rest();
+                    queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
+                    self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner)
+                }
                 Decision::WaitUntil(time) => {
                     let wait = time.saturating_duration_since(now);
                     self.bell.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Decision::Encode(picks) => {
+                    let rows: Vec<u64> = picks.iter().map(|index| seen.waiting[*index].0).collect();
+                    let jobs = self.take(&mut queue, |queued| rows.contains(&queued.id));
+                    queue.lanes.extend(jobs.iter().map(|queued| (queued.recipe.lane, None)));
+                    queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
+                    return Some(Work::Encode { jobs, rows });
+                }
+                Decision::Step(rows) => {
+                    let rows = rows.clone();
+                    queue.calls += 1;
+                    queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
+                    return Some(Work::Step(rows));
+                }
+                Decision::Decode(rows) => {
+                    let rows = rows.clone();
+                    queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
+                    return Some(Work::Decode(rows));
                 }
             };
         }
     }
 
-    /// Refuses the jobs that it has become too late to start.
-    pub(super) fn sweep(&self) {
-        let mut queue = self.lock();
-        let late = self.take_expired(&mut queue, Instant::now());
-        drop(queue);
-        refuse_late(late);
-    }
-
     fn take_expired(&self, queue: &mut Queue, now: Instant) -> Vec<Queued> {
-        if queue.waiting.iter().all(|queued| queued.start_by.is_none()) {
-            return Vec::new();
-        }
-        let waiting: Vec<Waiting> = queue.waiting.iter().map(Queued::waiting).collect();
-        self.take(queue, &plan::expired(&waiting, now))
+        let late = |queued: &Queued| queued.recipe.start_by.is_some_and(|start_by| start_by <= now);
+        if queue.waiting.iter().any(late) { self.take(queue, late) } else { Vec::new() }
     }
 
-    /// Takes the jobs at `indices`, ascending, out of the queue.
-    fn take(&self, queue: &mut Queue, indices: &[usize]) -> Vec<Queued> {
-        let mut taken: Vec<Queued> = indices.iter().rev().filter_map(|index| queue.waiting.remove(*index)).collect();
-        taken.reverse();
+    /// Takes the jobs that are `wanted` out of the queue, in their order.
+    fn take(&self, queue: &mut Queue, wanted: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let (taken, left): (VecDeque<_>, VecDeque<_>) = queue.waiting.drain(..).partition(wanted);
+        queue.waiting = left;
         self.metrics.set_waiting(queue.waiting.len());
         taken.iter().for_each(|_| self.room.notify_one());
-        taken
+        taken.into()
     }
 
     /// Lets jobs in: the model is loaded. Does nothing if the door was shut meanwhile.
@@ -267,19 +290,22 @@ impl Shared {
     }
 }
 
-impl Door {
-    fn check(&self) -> Result<(), EngineError> {
-        match self {
-            Self::Open => Ok(()),
-            Self::Loading => Err(EngineError::Loading),
-            Self::Closed => Err(EngineError::Closed),
-            Self::Failed(cause) => Err(EngineError::Failed { cause: Arc::clone(cause) }),
+impl Queue {
+    /// What waits and runs.
+    fn seen(&self, floor: &Floor) -> Seen {
+        let queued = self.waiting.iter().map(|queued| (queued.id, queued.waiting(self.calls)));
+        Seen { waiting: floor.waiting().chain(queued).collect(), running: floor.running(self.calls) }
+    }
+
+    /// Marks the lane's jobs under way as superseded by the job `by`.
+    fn supersede(&mut self, lane: Lane, by: u64) {
+        for (_, newest) in self.lanes.iter_mut().filter(|(other, _)| *other == lane) {
+            *newest = Some(by);
         }
     }
-}
 
-fn refuse_late(late: Vec<Queued>) {
-    for queued in late {
-        queued.answer.give(Err(EngineError::StartTimeout));
+    /// The lanes whose jobs under way were superseded since the last call, and by which job.
+    fn take_superseded(&mut self) -> Vec<(Lane, u64)> {
+        self.lanes.iter_mut().filter_map(|(lane, newest)| Some((*lane, newest.take()?))).collect()
     }
 }

@@ -1,9 +1,11 @@
 //! A job worked out in numbers, on the caller's side: what does not fit the model is refused before it is queued.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::guidance::guidance_embedding;
-use super::{EngineError, Job, ModelFacts, Picture, PlannedStep, Posterior, Schedule};
+use super::plan::Waiting;
+use super::{EngineError, Job, Lane, ModelFacts, Order, Picture, PlannedStep, Posterior, Schedule};
 
 /// A job that the model can run, with everything but tensors worked out.
 pub(super) struct Recipe {
@@ -13,6 +15,9 @@ pub(super) struct Recipe {
     pub(super) guidance: Arc<[f32]>,
     pub(super) seeds: Vec<u64>,
     pub(super) posterior: Posterior,
+    pub(super) lane: Lane,
+    pub(super) order: Order,
+    pub(super) start_by: Option<Instant>,
 }
 
 impl Recipe {
@@ -35,7 +40,25 @@ impl Recipe {
             guidance: guidance.unwrap_or_default().into(),
             seeds: job.seeds,
             posterior: job.posterior,
+            lane: job.lane,
+            order: job.order,
+            start_by: job.start_by,
         })
+    }
+
+    /// What a decision needs to know of the job while none of its rows has begun.
+    pub(super) fn waiting(&self, since: Instant) -> Waiting {
+        Waiting {
+            lane: self.lane,
+            order: self.order,
+            size: self.size(),
+            rows: self.seeds.len(),
+            steps: self.steps.len(),
+            since,
+            start_by: self.start_by,
+            waited: 0,
+            begun: false,
+        }
     }
 
     /// Width and height in pixels.

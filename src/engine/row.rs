@@ -61,6 +61,16 @@ impl Row {
         EncodeRow { picture: &self.picture, posterior, latents, noise, initial: &self.noise.second }
     }
 
+    /// Width and height in pixels.
+    pub(super) fn size(&self) -> (u32, u32) {
+        (self.picture.width(), self.picture.height())
+    }
+
+    /// Evaluations that are left.
+    pub(super) fn steps_left(&self) -> usize {
+        self.steps.len() - self.taken
+    }
+
     /// The timestep that comes next, unless all steps are taken.
     pub(super) fn timestep(&self) -> Option<u32> {
         self.steps.get(self.taken).map(|step| step.timestep)

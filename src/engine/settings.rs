@@ -45,12 +45,12 @@ pub struct EngineSettings {
     pub threads: Option<NonZeroUsize>,
     /// Jobs that may wait for the device. One more is refused, or spilled to the upstream where the route says so.
     pub queue: NonZeroUsize,
-    /// Pictures that share a call of the device.
+    /// Pictures that share a call of the device, and that are on their way at once; people join and leave between two steps.
     pub max_batch: NonZeroUsize,
     /// Pictures that one job may ask for.
     pub max_pictures: NonZeroUsize,
-    /// How long a job that could start waits for others to share its batch, in milliseconds. Jobs that come while the device
-    /// is busy share the next batch anyway; waiting while it idles costs whoever draws alone so much a picture.
+    /// How long a job that finds the device at rest waits for others, in milliseconds. Jobs that come while it works join at
+    /// the next step anyway; waiting while it rests costs whoever draws alone so much a picture.
     pub linger_ms: u64,
     /// How the encoder's posterior is read: `sample` as diffusers does, or `mode`, which is steadier from frame to frame.
     pub posterior: Posterior,

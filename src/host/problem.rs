@@ -159,6 +159,8 @@ impl ToProblem for EngineError {
     fn to_problem(&self) -> Problem {
         match self {
             Self::Full { .. } => busy("too many requests are waiting, try again"),
+            Self::TooLate { .. } => busy("request would not start within the time that it allows, try again"),
+            Self::Superseded => Problem::new(StatusCode::CONFLICT, "a newer request took the place of this one"),
             Self::StartTimeout => {
                 let detail = "request did not start within the time that it allows";
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)

@@ -13,7 +13,7 @@ use super::input::read_input;
 use super::load::{Loader, Patience};
 use super::waiting::{Guest, Place as Seat, Wait};
 use super::{Host, HostError};
-use crate::engine::{Done, EngineError, EngineState, Job, ModelFacts, Picture, Ticket};
+use crate::engine::{Done, EngineError, EngineState, Job, Lane, ModelFacts, Order, Picture, Ticket};
 use crate::guard::subject_of;
 use crate::telemetry::WorkNote;
 use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
@@ -29,7 +29,9 @@ impl Host {
     pub(super) async fn run(&self, request: Request<Body>) -> Result<Ran, HostError> {
         let arrived = Instant::now();
         let start_by = start_by(request.headers(), arrived)?;
-        let _place = self.place(Guest::of(&subject_of(&request)), (arrived, start_by)).await?;
+        let guest = Guest::of(&subject_of(&request));
+        let lane = Lane::of(&guest);
+        let _place = self.place(guest, (arrived, start_by)).await?;
         let busy = |_| HostError::Busy { limit: self.settings.runs_at_once.get() };
         let _slot = self.runs.try_acquire().map_err(busy)?;
         let headers = request.headers().clone();
@@ -55,6 +57,8 @@ impl Host {
         let seed = seed_of(&input);
         let mut job = self.job(&mut input, loaded.picture, &seed);
         job.start_by = start_by.map(Instant::into_std);
+        // Every one of a caller's requests counts, but they take turns with other callers'.
+        job.lane = lane;
         let ticket = self.engine.submit(job)?;
         let done = drawn(ticket, start_by).await?;
 
@@ -115,6 +119,8 @@ impl Host {
             seeds: (0..u64::from(input.num_images)).map(|row| seed.bits().wrapping_add(row)).collect(),
             posterior: self.posterior,
             start_by: None,
+            lane: Lane::new(),
+            order: Order::InTurn,
         }
     }
 

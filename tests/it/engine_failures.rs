@@ -139,3 +139,41 @@ async fn outcomes_and_phases_are_counted() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn a_backend_that_panicked_is_not_called_again_before_its_warm_up() {
+    let (engine, control) = engine(batches_of(2)).await;
+    // The common call overflows, and the first row alone panics: the second one is not tried.
+    control.inject(FakePart::Decode, 0, FakeFault::NotFinite);
+    control.inject(FakePart::Decode, 1, FakeFault::Panic);
+    let tickets = [1, 2].map(|seed| engine.submit(job(seed)).unwrap());
+    for ticket in tickets {
+        result(ticket).await.unwrap_err();
+    }
+    let tickets = [3, 4].map(|seed| engine.submit(job(seed)).unwrap());
+    for ticket in tickets {
+        painted(ticket).await;
+    }
+    let decodes: Vec<usize> = control.calls_of(FakePart::Decode).iter().map(|call| call.rows).collect();
+    assert_eq!(decodes, [2, 1, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_panic_over_a_newcomers_prompt_ends_the_rows_that_were_to_begin_with_it() {
+    let two = EngineSettings { max_batch: 2.try_into().unwrap(), ..quick() };
+    let (engine, control) = engine(two).await;
+    control.inject(FakePart::Embed, 1, FakeFault::Panic);
+    control.hold(FakePart::Step);
+    let begun = engine.submit(Job { seeds: vec![1, 2, 3], steps: 1, ..job(1) }).unwrap();
+    within(control.called(FakePart::Step, 1)).await;
+    let newcomer = engine.submit(job(9)).unwrap();
+    control.release(FakePart::Step);
+    for ticket in [begun, newcomer] {
+        let failed = result(ticket).await.unwrap_err();
+        assert!(matches!(&**cause(&failed), BackendError::Panicked { .. }));
+    }
+    painted(engine.submit(job(10)).unwrap()).await;
+    let parts: Vec<FakePart> = control.calls().iter().map(|call| call.part).collect();
+    let panicked = parts.iter().enumerate().filter(|(_, part)| **part == FakePart::Embed).nth(1).unwrap().0;
+    assert_eq!(parts[panicked + 1], FakePart::Embed, "the warm-up, not an encode: {parts:?}");
+}

@@ -145,6 +145,7 @@ async fn timings_say_where_the_time_went() {
     let first = result(first).await.unwrap().timings;
     let second = result(second).await.unwrap().timings;
     assert!(first.encode >= 2 * cost && first.steps >= 4 * cost && first.decode >= cost, "{first:?}");
-    assert!(second.queued >= 2 * cost + 4 * cost + cost, "{second:?}");
+    // It joins after the first step of the other one: the rest of the text, the encoding, the step.
+    assert!(second.queued >= 3 * cost, "{second:?}");
     assert_eq!(second.inference(), second.encode + second.steps + second.decode);
 }

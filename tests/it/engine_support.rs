@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use falgate::engine::{
-    Done, Engine, EngineError, EngineSettings, FakeBackend, FakeControl, FakeSettings, Job, Picture, Posterior, Ticket,
+    Done, Engine, EngineError, EngineSettings, FakeBackend, FakeControl, FakeSettings, Job, Lane, Order, Picture,
+    Posterior, Ticket,
 };
 use safetensors::SafeTensors;
 
@@ -53,6 +54,8 @@ pub(crate) fn job(seed: u64) -> Job {
         seeds: vec![seed],
         posterior: Posterior::Sample,
         start_by: None,
+        lane: Lane::new(),
+        order: Order::InTurn,
     }
 }
 

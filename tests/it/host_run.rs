@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use falgate::engine::{Engine, EngineSettings, FakeFault, FakePart, Job, OpenError, Picture, Posterior};
+use falgate::engine::{Engine, EngineSettings, FakeFault, FakePart, Job, Lane, OpenError, Order, Picture, Posterior};
 use falgate::host::{HostService, HostSettings};
 use falgate::wire::{Body, Door, HostClass, PlainPath};
 use http::{Method, Request};
@@ -21,6 +21,8 @@ fn a_job() -> Job {
         seeds: vec![1],
         posterior: Posterior::Sample,
         start_by: None,
+        lane: Lane::new(),
+        order: Order::InTurn,
     }
 }
 

@@ -44,11 +44,19 @@ mod engine_batches;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_joining;
+#[cfg(test)]
 mod engine_life;
+#[cfg(test)]
+mod engine_mixed;
 #[cfg(test)]
 mod engine_noise;
 #[cfg(test)]
 mod engine_schedule;
+#[cfg(test)]
+mod engine_simulation;
+#[cfg(test)]
+mod engine_steps;
 #[cfg(test)]
 mod engine_support;
 #[cfg(test)]
@@ -112,6 +120,8 @@ mod guard_origins;
 #[cfg(test)]
 mod host_bad_input;
 #[cfg(test)]
+mod host_deadline;
+#[cfg(test)]
 mod host_desk;
 #[cfg(test)]
 mod host_fetch;
@@ -129,6 +139,8 @@ mod identity_canary;
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
+#[cfg(test)]
+mod onnx_mixed;
 #[cfg(test)]
 mod onnx_pipeline;
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use falgate::engine::onnx::{LibraryPlaces, OnnxBackend};
 use falgate::engine::{
-    Backend as _, EncodeRow, Engine, EngineSettings, EngineState, Job, OpenError, Picture, Posterior, StepRow,
-    TorchNoise, guidance_embedding, onnx,
+    Backend as _, EncodeRow, Engine, EngineSettings, EngineState, Job, Lane, OpenError, Order, Picture, Posterior,
+    StepRow, TorchNoise, guidance_embedding, onnx,
 };
 
 use super::onnx_support::{Deviations, Open, document, golden, model, places, single};
@@ -38,6 +38,8 @@ fn job(case: &serde_json::Value) -> Job {
         seeds: vec![case["seed"].as_u64().unwrap()],
         posterior: Posterior::Sample,
         start_by: None,
+        lane: Lane::new(),
+        order: Order::InTurn,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{ModelFacts, ScheduleFacts};
+use crate::engine::{ModelFacts, ScheduleFacts, Timesteps};
 
 /// A method of the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +56,7 @@ impl Default for FakeSettings {
             latent_channels: 4,
             latent_factor: 8,
             max_batch: 8,
+            timesteps: Timesteps::PerRow,
             schedule: ScheduleFacts::default(),
             device: "none".to_owned(),
         };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{ModelFacts, ScheduleFacts};
+use super::super::{ModelFacts, ScheduleFacts, Timesteps};
 use super::{ModelError, config, signature};
 
 /// The parts in the order in which they run; each is a folder with a `model.onnx`.
@@ -110,8 +110,13 @@ impl Folder {
         self.path.join(part).join("model.onnx")
     }
 
-    /// The facts that the other rooms plan with. `guidance` is what the UNet itself declares.
-    pub(super) fn facts(&self, guidance: Option<usize>, max_batch: usize, device: String) -> ModelFacts {
+    /// The facts that the other rooms plan with. The width of the guidance and how timesteps enter are what the UNet declares.
+    pub(super) fn facts(
+        &self,
+        (guidance, timesteps): (Option<usize>, Timesteps),
+        max_batch: usize,
+        device: String,
+    ) -> ModelFacts {
         ModelFacts {
             name: self.name.clone(),
             size_multiple: self.size_multiple,
@@ -120,6 +125,7 @@ impl Folder {
             latent_channels: signature::CHANNELS,
             latent_factor: self.latent_factor,
             max_batch,
+            timesteps,
             schedule: self.schedule.clone(),
             device,
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture, Provider};
+use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture, Provider, Timesteps};
 use super::folder::Folder;
 use super::session::{Part, Purpose};
 use super::{
@@ -101,10 +101,11 @@ impl OnnxBackend {
         let unet = part("unet")?;
         let unet_signature = signature::unet(&unet.ports())?;
         let guidance = agree(&folder, &unet_signature)?;
+        let timesteps = unet_signature.timestep.0.sharing();
         let decoder = part("vae_decoder")?;
         let decoder_signature = signature::vae_decoder(&decoder.ports())?;
         let mut backend = Self {
-            facts: folder.facts(guidance, settings.max_batch.get(), provider::device(settings)),
+            facts: folder.facts((guidance, timesteps), settings.max_batch.get(), provider::device(settings)),
             text: (text, text_signature),
             encoder: (encoder, encoder_signature, folder.encode_scale),
             unet: (unet, unet_signature),
@@ -112,6 +113,12 @@ impl OnnxBackend {
         };
         if backend.facts.guidance_width.is_none() {
             tracing::info!(model = %backend.facts.name, "the unet has no timestep_cond: guidance_scale has no effect");
+        }
+        if timesteps == Timesteps::Shared {
+            tracing::info!(
+                model = %backend.facts.name,
+                "the unet takes one timestep a call: only rows at equal timesteps share one; export timestep as a vector"
+            );
         }
         if settings.provider == Provider::Cpu && backend.unet.1.sample == Element::Float16 {
             tracing::warn!(model = %backend.facts.name, "half precision is slower than single on the cpu");

@@ -1,5 +1,6 @@
 //! What the four graphs take and give, decided by what they declare; published models agree on little else.
 
+use super::super::Timesteps;
 use super::{Dim, Element, ModelError, Port, Ports};
 
 /// Latent channels of the model family.
@@ -25,6 +26,16 @@ pub(super) enum Timestep {
     One,
     /// One number a row.
     PerRow,
+}
+
+impl Timestep {
+    /// Which rows may share a call.
+    pub(super) const fn sharing(self) -> Timesteps {
+        match self {
+            Self::Scalar | Self::One => Timesteps::Shared,
+            Self::PerRow => Timesteps::PerRow,
+        }
+    }
 }
 
 /// The UNet.

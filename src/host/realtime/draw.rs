@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::frame_budget::FrameReceipt;
 use super::seat::{Asked, Reply, Seat};
 use super::similar::{Look, settings_of};
-use crate::engine::{EngineError, Job, Picture, Ticket, Timings};
+use crate::engine::{EngineError, Job, Order, Picture, Ticket, Timings};
 use crate::host::HostError;
 use crate::host::load::{Loaded, Loader, Patience};
 use crate::host::pictures::Sizes;
@@ -105,7 +105,7 @@ pub(super) async fn draw(
     let format = input.format.unwrap_or(seat.host.settings.pictures.format);
     let seed = seed_of(&input);
     let sizes = loaded.sizes;
-    let job = seat.host.job(&mut input, loaded.picture, &seed);
+    let job = Job { lane: seat.lane, order: Order::NewestFirst, ..seat.host.job(&mut input, loaded.picture, &seed) };
     let asking = Instant::now();
     let ticket = submit(&seat, job, &progress).await.map_err(|error| failed(error.into(), &reply))?;
     drop(slot);

@@ -19,6 +19,7 @@ use super::metrics::Open;
 use super::metrics::Tally;
 use super::seat::Seat;
 use super::socket::Socket;
+use crate::engine::Lane;
 use crate::guard::{Subject, subject_of};
 use crate::host::{Host, HostError};
 use crate::wire::{Body, EndpointId, FalCall, RequestId, SocketHandshake, SocketPass, SocketWishes};
@@ -71,7 +72,7 @@ impl Host {
         let wishes = SocketWishes::read(request.uri().query().unwrap_or_default());
         let subject = Subject { endpoint: call.endpoint.clone(), ..subject_of(&request) };
         let mut extensions = std::mem::take(request.extensions_mut());
-        let seat = Arc::new(Seat { host: Arc::clone(self), origin, wishes, subject });
+        let seat = Arc::new(Seat { host: Arc::clone(self), origin, wishes, subject, lane: Lane::new() });
         let record = Record {
             request_id: extensions.remove(),
             began: Instant::now(),

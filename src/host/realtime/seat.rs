@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::frame_budget::{FrameAsk, FrameCharge, FrameReceipt, OverBudget};
 use super::metrics::SocketMetrics;
 use super::settings::RealtimeSettings;
+use crate::engine::Lane;
 use crate::guard::Subject;
 use crate::host::Host;
 use crate::wire::message::{Dialect, PictureForm};
@@ -18,6 +19,8 @@ pub(super) struct Seat {
     pub(super) origin: Option<PublicOrigin>,
     pub(super) wishes: SocketWishes,
     pub(super) subject: Subject,
+    /// A socket is one pen, and has its share of the device.
+    pub(super) lane: Lane,
 }
 
 impl Seat {

@@ -1,0 +1,236 @@
+//! A device that exists in numbers only: carries decisions out on plain values and a clock of its own. Forecasts and
+//! simulations run on it.
+
+use std::time::{Duration, Instant};
+
+use super::costs::{Phase, Size};
+use super::ledger::Ledger;
+use super::plan::{self, Decision, Outlook, Running, Scene, Waiting};
+
+/// Whom a value on the desk belongs to.
+pub(super) type Tag = usize;
+
+/// What happened on the desk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Nothing waits and nothing runs.
+    Idle,
+    /// Nothing runs until then.
+    Rests(Instant),
+    /// Rows of these began, and were encoded.
+    Encoded(Vec<Tag>),
+    /// Rows of these took a step.
+    Stepped(Vec<Tag>),
+    /// Rows of these were decoded.
+    Decoded(Vec<Tag>),
+}
+
+/// A device in numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    ledger: Ledger,
+    now: Instant,
+    waiting: Vec<(Waiting, Tag)>,
+    running: Vec<(Running, Tag)>,
+}
+
+impl Desk {
+    /// A desk where this waits and runs at `now`.
+    pub(super) fn new(ledger: Ledger, now: Instant, running: Vec<(Running, Tag)>) -> Self {
+        Self { ledger, now, waiting: Vec::new(), running }
+    }
+
+    /// The time on the desk.
+    pub(super) const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Nothing happens until `time`.
+    pub(super) fn pass(&mut self, time: Instant) {
+        self.now = self.now.max(time);
+    }
+
+    /// Another job comes.
+    pub(super) fn came(&mut self, job: Waiting, tag: Tag) {
+        self.waiting.push((job, tag));
+    }
+
+    /// Takes away the jobs of which no row has begun.
+    pub(super) fn keep_begun(&mut self) {
+        self.waiting.retain(|(job, _)| job.begun);
+    }
+
+    /// Decides and carries out one call.
+    pub(super) fn advance(&mut self) -> Event {
+        let now = self.now;
+        self.waiting.retain(|(job, _)| job.start_by.is_none_or(|start_by| start_by > now));
+        let waiting: Vec<Waiting> = self.waiting.iter().map(|(job, _)| *job).collect();
+        let running: Vec<Running> = self.running.iter().map(|(row, _)| *row).collect();
+        let Ledger { limits, costs, turns, sides } = &self.ledger;
+        let decision = plan::next(&Scene {
+            waiting: &waiting,
+            running: &running,
+            turns,
+            costs,
+            sides: *sides,
+            limits: *limits,
+            outlook: Outlook::Open,
+            now,
+        });
+        self.apply(decision)
+    }
+
+    /// Carries out a decision that was taken over what lies here.
+    pub(super) fn apply(&mut self, decision: Decision) -> Event {
+        match decision {
+            Decision::Idle => Event::Idle,
+            Decision::WaitUntil(time) => Event::Rests(time),
+            Decision::Encode(jobs) => Event::Encoded(self.encode(&jobs)),
+            Decision::Step(rows) => Event::Stepped(self.step(&rows)),
+            Decision::Decode(rows) => Event::Decoded(self.decode(&rows)),
+        }
+    }
+
+    fn encode(&mut self, jobs: &[usize]) -> Vec<Tag> {
+        let Some(first) = jobs.first() else { return Vec::new() };
+        self.spend(Phase::Encode, (self.waiting[*first].0.size, jobs.len()));
+        let mut tags = Vec::with_capacity(jobs.len());
+        for index in jobs {
+            let (job, tag) = &mut self.waiting[*index];
+            self.ledger.turns.take(job.lane);
+            job.rows -= 1;
+            job.begun = true;
+            job.start_by = None;
+            let timestep = u32::try_from(job.steps).unwrap_or(u32::MAX);
+            self.running.push((Running { size: job.size, timestep, steps_left: job.steps, waited: 0 }, *tag));
+            tags.push(*tag);
+        }
+        self.waiting.retain(|(job, _)| job.rows > 0);
+        tags
+    }
+
+    fn step(&mut self, rows: &[usize]) -> Vec<Tag> {
+        let Some(first) = rows.first() else { return Vec::new() };
+        self.spend(Phase::Step, (self.running[*first].0.size, rows.len()));
+        self.waiting.iter_mut().for_each(|(job, _)| job.waited += 1);
+        let mut tags = Vec::with_capacity(rows.len());
+        for (index, (row, tag)) in self.running.iter_mut().enumerate() {
+            if rows.contains(&index) {
+                row.steps_left = row.steps_left.saturating_sub(1);
+                row.timestep = row.timestep.saturating_sub(1);
+                row.waited = 0;
+                tags.push(*tag);
+            } else {
+                row.waited += 1;
+            }
+        }
+        tags
+    }
+
+    fn decode(&mut self, rows: &[usize]) -> Vec<Tag> {
+        let Some(first) = rows.first() else { return Vec::new() };
+        self.spend(Phase::Decode, (self.running[*first].0.size, rows.len()));
+        let tags = rows.iter().map(|index| self.running[*index].1).collect();
+        let mut index = 0;
+        self.running.retain(|_| {
+            index += 1;
+            !rows.contains(&(index - 1))
+        });
+        tags
+    }
+
+    fn spend(&mut self, phase: Phase, call: (Size, usize)) {
+        let cost = self.ledger.costs.predict(phase, call).unwrap_or(Duration::ZERO);
+        self.now += cost;
+        self.ledger.sides.note(phase, cost);
+    }
+
+    /// When a row of a job that comes now begins; `None` while costs are not known.
+    ///
+    /// Runs the desk forward by the very plan that the engine follows, as if nobody else came.
+    pub(super) fn start_of(mut self, job: Waiting) -> Option<Instant> {
+        /// Calls that a forecast looks ahead.
+        const CALLS: usize = 10_000;
+        /// No other value has it.
+        const NEWCOMER: Tag = usize::MAX;
+        let phases = [Phase::Encode, Phase::Step, Phase::Decode];
+        phases.iter().try_for_each(|phase| self.ledger.costs.predict(*phase, (job.size, 1)).map(drop))?;
+        self.came(Waiting { start_by: None, ..job }, NEWCOMER);
+        for _ in 0..CALLS {
+            let before = self.now;
+            match self.advance() {
+                Event::Encoded(tags) if tags.contains(&NEWCOMER) => return Some(before),
+                Event::Idle => return Some(before),
+                Event::Rests(until) => self.pass(until),
+                Event::Encoded(_) | Event::Stepped(_) | Event::Decoded(_) => {}
+            }
+        }
+        Some(self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::costs::Costs;
+    use crate::engine::facts::Timesteps;
+    use crate::engine::lane::{Lane, Order};
+    use crate::engine::plan::Limits;
+
+    const MS: Duration = Duration::from_millis(1);
+    const SIZE: Size = (64, 64);
+
+    fn limits() -> Limits {
+        Limits { rows: 2, linger: Duration::ZERO, timesteps: Timesteps::PerRow }
+    }
+
+    /// A ledger of a device where a row costs 2 ms to encode, 10 a step, 4 to decode, and sharing saves nothing.
+    fn ledger() -> Ledger {
+        let mut costs = Costs::default();
+        for (phase, ms) in [(Phase::Encode, 2), (Phase::Step, 10), (Phase::Decode, 4)] {
+            (0..3).for_each(|_| costs.note(phase, (SIZE, 1), ms * MS));
+        }
+        Ledger { costs, ..Ledger::new(limits()) }
+    }
+
+    fn job(steps: usize, since: Instant) -> Waiting {
+        let (lane, order) = (Lane::new(), Order::InTurn);
+        Waiting { lane, order, size: SIZE, rows: 1, steps, since, start_by: None, waited: 0, begun: false }
+    }
+
+    #[test]
+    fn a_job_starts_at_once_where_there_is_a_place() {
+        let now = Instant::now();
+        assert_eq!(Desk::new(ledger(), now, Vec::new()).start_of(job(4, now)), Some(now));
+    }
+
+    #[test]
+    fn a_job_that_finds_no_place_starts_when_one_is_free() {
+        let now = Instant::now();
+        let row = |steps_left| (Running { size: SIZE, timestep: 0, steps_left, waited: 0 }, 0);
+        let desk = Desk::new(ledger(), now, vec![row(1), row(3)]);
+        // A step of both, the decoding of the first, the encoding of the newcomer.
+        assert_eq!(desk.start_of(job(4, now)), Some(now + 24 * MS));
+    }
+
+    #[test]
+    fn those_before_it_are_reckoned_in_and_those_that_will_be_too_late_are_not() {
+        let now = Instant::now();
+        let row = |steps_left| (Running { size: SIZE, timestep: 0, steps_left, waited: 0 }, 0);
+        let mut desk = Desk::new(ledger(), now, vec![row(1), row(1)]);
+        for _ in 0..3 {
+            desk.came(job(1, now), 1);
+        }
+        let mut patient = desk.clone();
+        patient.came(job(1, now), 1);
+        desk.came(Waiting { start_by: Some(now + MS), ..job(1, now) }, 1);
+        let (with, without) = (patient.start_of(job(1, now)).unwrap(), desk.start_of(job(1, now)).unwrap());
+        assert!(without < with, "{:?} {:?}", without - now, with - now);
+    }
+
+    #[test]
+    fn nothing_is_forecast_before_costs_are_known() {
+        let now = Instant::now();
+        assert_eq!(Desk::new(Ledger::new(limits()), now, Vec::new()).start_of(job(4, now)), None);
+    }
+}

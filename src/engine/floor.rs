@@ -1,0 +1,224 @@
+//! The rows that are under way: whose row is whose, who already has what, and who has gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::costs::{Phase, Size};
+use super::plan::{Running, Waiting};
+use super::queued::{Answer, Queued};
+use super::recipe::Recipe;
+use super::row::Row;
+use super::{BackendError, Done, EngineError, Lane, ModelFacts, Picture, TextRow, Timings};
+
+/// The rows that are under way, and the jobs that they are of. Jobs have rows here, or some that have not begun.
+#[derive(Default)]
+pub(super) struct Floor {
+    guests: Vec<Guest>,
+    rows: Vec<Standing>,
+}
+
+/// A job with a row that has begun. Without an answer it is over, and leaves with its rows before the next call.
+struct Guest {
+    id: u64,
+    recipe: Recipe,
+    text: TextRow,
+    since: Instant,
+    answer: Option<Answer>,
+    pictures: Vec<Option<Picture>>,
+    timings: Timings,
+    /// Rows that have begun.
+    begun: usize,
+}
+
+/// A row under way, and the job and place among the job's pictures that it is for.
+pub(super) struct Standing {
+    guest: u64,
+    place: usize,
+    lane: Lane,
+    row: Row,
+    /// The UNet call that was the last when this row was last in a call.
+    last_call: u64,
+}
+
+impl Standing {
+    pub(super) const fn row_mut(&mut self) -> &mut Row {
+        &mut self.row
+    }
+
+    /// Whose row it is.
+    pub(super) const fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+impl Floor {
+    /// Takes a job whose first row begins now; its prompt took `embed`.
+    pub(super) fn seat(&mut self, queued: Queued, text: TextRow, (now, embed): (Instant, Duration)) {
+        let Queued { id, recipe, since, answer, .. } = queued;
+        self.guests.push(Guest {
+            id,
+            text,
+            since,
+            answer: Some(answer),
+            pictures: vec![None; recipe.seeds.len()],
+            timings: Timings { queued: now.saturating_duration_since(since), encode: embed, ..Timings::default() },
+            recipe,
+            begun: 0,
+        });
+    }
+
+    /// Makes the next row of a job; it stands on the floor once it is encoded.
+    pub(super) fn begin(&mut self, id: u64, facts: &ModelFacts, calls: u64) -> Option<Standing> {
+        let guest = self.guests.iter_mut().find(|guest| guest.id == id)?;
+        let place = guest.begun;
+        let seed = *guest.recipe.seeds.get(place)?;
+        guest.begun += 1;
+        let row = Row::new(&guest.recipe, seed, guest.text.clone(), facts);
+        Some(Standing { guest: id, place, lane: guest.recipe.lane, row, last_call: calls })
+    }
+
+    /// Takes rows that were encoded.
+    pub(super) fn stand(&mut self, rows: Vec<Standing>) {
+        self.rows.extend(rows);
+    }
+
+    /// The jobs with rows that have not begun, each with its number.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (u64, Waiting)> {
+        self.guests.iter().filter(|guest| guest.begun < guest.recipe.seeds.len()).map(|guest| {
+            let rows = guest.recipe.seeds.len() - guest.begun;
+            let of_recipe = guest.recipe.waiting(guest.since);
+            (guest.id, Waiting { rows, start_by: None, begun: true, ..of_recipe })
+        })
+    }
+
+    /// The rows under way, after `calls` UNet calls.
+    pub(super) fn running(&self, calls: u64) -> Vec<Running> {
+        let running = |standing: &Standing| Running {
+            size: standing.row.size(),
+            timestep: standing.row.timestep().unwrap_or(0),
+            steps_left: standing.row.steps_left(),
+            waited: calls.saturating_sub(standing.last_call),
+        };
+        self.rows.iter().map(running).collect()
+    }
+
+    /// The lanes of the jobs here.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.guests.iter().map(|guest| guest.recipe.lane)
+    }
+
+    /// The rows at `indices`, ascending.
+    pub(super) fn picked(&mut self, indices: &[usize]) -> Vec<&mut Row> {
+        let rows = self.rows.iter_mut().enumerate().filter(|(index, _)| indices.contains(index));
+        rows.map(|(_, standing)| &mut standing.row).collect()
+    }
+
+    /// The rows at `indices`, ascending, to be read.
+    pub(super) fn looked_at(&self, indices: &[usize]) -> Vec<&Row> {
+        indices.iter().map(|index| &self.rows[*index].row).collect()
+    }
+
+    /// The size of the row at `index`, which all rows of a call have.
+    pub(super) fn size(&self, index: usize) -> Size {
+        self.rows.get(index).map_or((0, 0), |standing| standing.row.size())
+    }
+
+    /// Writes time down for the jobs that own the rows at `indices`, once each, and the call that they were in.
+    pub(super) fn spent(&mut self, indices: &[usize], (phase, time): (Phase, Duration), calls: u64) {
+        for index in indices {
+            self.rows[*index].last_call = calls;
+        }
+        let rows: Vec<&Standing> = indices.iter().map(|index| &self.rows[*index]).collect();
+        spent(&mut self.guests, &rows, (phase, time));
+    }
+
+    /// Writes the time of encoding down for the jobs that own `rows`, once each.
+    pub(super) fn encoded(&mut self, rows: &[Standing], time: Duration) {
+        let rows: Vec<&Standing> = rows.iter().collect();
+        spent(&mut self.guests, &rows, (Phase::Encode, time));
+    }
+
+    /// Takes the pictures of the rows at `indices`, ascending; the last one of a job answers it.
+    pub(super) fn finish(&mut self, indices: &[usize], pictures: Vec<Picture>) {
+        for (index, picture) in indices.iter().zip(pictures) {
+            let Standing { guest, place, .. } = self.rows[*index];
+            let Some(guest) = self.guests.iter_mut().find(|other| other.id == guest) else { continue };
+            guest.pictures[place] = Some(picture);
+            if guest.pictures.iter().all(Option::is_some)
+                && let Some(answer) = guest.answer.take()
+            {
+                let pictures = std::mem::take(&mut guest.pictures).into_iter().flatten().collect();
+                answer.give(Ok(Done { pictures, timings: guest.timings }));
+            }
+        }
+        let mut index = 0;
+        self.rows.retain(|_| {
+            index += 1;
+            !indices.contains(&(index - 1))
+        });
+    }
+
+    /// Fails the jobs that own the rows at `indices`.
+    pub(super) fn fail(&mut self, indices: &[usize], cause: &Arc<BackendError>) {
+        let ids: Vec<u64> = indices.iter().map(|index| self.rows[*index].guest).collect();
+        self.fail_jobs(&ids, cause);
+    }
+
+    /// Fails the jobs that own `rows`.
+    pub(super) fn fail_rows(&mut self, rows: &[Standing], cause: &Arc<BackendError>) {
+        let ids: Vec<u64> = rows.iter().map(|standing| standing.guest).collect();
+        self.fail_jobs(&ids, cause);
+    }
+
+    fn fail_jobs(&mut self, rows_of: &[u64], cause: &Arc<BackendError>) {
+        for guest in self.guests.iter_mut().filter(|guest| rows_of.contains(&guest.id)) {
+            guest.end(EngineError::Backend { rows: rows_of.len(), cause: Arc::clone(cause) });
+        }
+    }
+
+    /// Fails every job that is not over.
+    pub(super) fn fail_all(&mut self, cause: &Arc<BackendError>) {
+        let rows = self.guests.iter().map(|guest| guest.recipe.seeds.len()).sum();
+        for guest in &mut self.guests {
+            guest.end(EngineError::Backend { rows, cause: Arc::clone(cause) });
+        }
+    }
+
+    /// Ends the jobs of a lane that are older than the job `by`.
+    pub(super) fn supersede(&mut self, lane: Lane, by: u64) {
+        for guest in self.guests.iter_mut().filter(|guest| guest.recipe.lane == lane && guest.id < by) {
+            guest.end(EngineError::Superseded);
+        }
+    }
+
+    /// Takes away whoever has gone, and all that is over.
+    pub(super) fn sweep(&mut self) {
+        for guest in &mut self.guests {
+            if let Some(answer) = guest.answer.take_if(|answer| answer.is_unwanted()) {
+                answer.drop_unwanted();
+            }
+        }
+        self.guests.retain(|guest| guest.answer.is_some());
+        let guests = &self.guests;
+        self.rows.retain(|standing| guests.iter().any(|guest| guest.id == standing.guest));
+    }
+}
+
+impl Guest {
+    fn end(&mut self, error: EngineError) {
+        if let Some(answer) = self.answer.take() {
+            answer.give(Err(error));
+        }
+    }
+}
+
+/// Writes time down for the jobs that own `rows`, once each.
+fn spent(guests: &mut [Guest], rows: &[&Standing], (phase, time): (Phase, Duration)) {
+    for guest in guests.iter_mut().filter(|guest| rows.iter().any(|standing| standing.guest == guest.id)) {
+        *match phase {
+            Phase::Encode => &mut guest.timings.encode,
+            Phase::Step => &mut guest.timings.steps,
+            Phase::Decode => &mut guest.timings.decode,
+        } += time;
+    }
+}

@@ -1,0 +1,35 @@
+//! All that waits and runs at one moment, as plain values.
+
+use std::time::Instant;
+
+use super::desk::Desk;
+use super::ledger::Ledger;
+use super::plan::{self, Decision, Outlook, Running, Scene, Waiting};
+
+/// All that waits and runs at one moment.
+pub(super) struct Seen {
+    /// Jobs with rows that have not begun: those of the floor first, then those of the queue.
+    pub(super) waiting: Vec<(u64, Waiting)>,
+    /// Rows under way.
+    pub(super) running: Vec<Running>,
+}
+
+impl Seen {
+    /// What the device does next.
+    pub(super) fn decide(&self, ledger: &Ledger, outlook: Outlook, now: Instant) -> Decision {
+        let waiting: Vec<Waiting> = self.waiting.iter().map(|(_, job)| *job).collect();
+        let Ledger { limits, costs, turns, sides } = ledger;
+        let (limits, sides) = (*limits, *sides);
+        plan::next(&Scene { waiting: &waiting, running: &self.running, turns, costs, sides, limits, outlook, now })
+    }
+
+    /// The device as it will be after a decision was carried out, without the jobs that still wait in the queue then.
+    pub(super) fn after(&self, decision: Decision, ledger: &Ledger, now: Instant) -> Desk {
+        let running = self.running.iter().map(|row| (*row, 0)).collect();
+        let mut desk = Desk::new(ledger.clone(), now, running);
+        self.waiting.iter().for_each(|(_, job)| desk.came(*job, 0));
+        desk.apply(decision);
+        desk.keep_begun();
+        desk
+    }
+}
