@@ -2,6 +2,7 @@
 
 mod backend;
 mod batcher;
+mod bench;
 mod bpe;
 mod error;
 mod facade;
@@ -31,6 +32,7 @@ mod tokenize;
 mod tokenizer;
 
 pub use backend::{Backend, BackendError, EncodeRow, Latents, StepRow, TextRow, TokenIds};
+pub use bench::{BenchPlan, BenchRow, BenchTimes, bench};
 pub use error::EngineError;
 pub use facade::Engine;
 pub use facts::{ModelFacts, Prediction, ScheduleFacts};

@@ -125,9 +125,11 @@ mod http2_wire;
 #[cfg(test)]
 mod identity_canary;
 #[cfg(test)]
+mod onnx_edit;
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
+mod onnx_layouts;
 #[cfg(test)]
 mod onnx_pipeline;
 #[cfg(test)]
