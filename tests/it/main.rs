@@ -126,9 +126,11 @@ mod http2_wire;
 mod identity_canary;
 #[cfg(test)]
 mod onnx_edit;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
+#[cfg(test)]
 mod onnx_layouts;
 #[cfg(test)]
 mod onnx_pipeline;
