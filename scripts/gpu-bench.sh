@@ -105,6 +105,9 @@ PY
     for folder in /usr/local/cuda/lib64; do [ ! -d "$folder" ] || echo "$folder"; done
 }
 
+# What all callers show; the gate reads it from this variable too.
+export BENCH_ACCESS_KEY=bench-caller:bench-access
+
 # The options that every use of the model shares.
 with() {
     printf -- '--provider\n%s\n--library\n%s\n' "$provider" "$ort"
@@ -131,9 +134,11 @@ listen = "127.0.0.1:$gate"
 admin = "127.0.0.1:$admin"
 [guard.origins]
 allow = ["*"]
+[guard.keys]
+env = "BENCH_ACCESS_KEY"
 [guard.tokens]
 keys = "memory"
-anonymous_sockets = true
+sockets_per_token = 100
 [gate.sockets]
 open = 100
 per_address = 100
@@ -222,11 +227,14 @@ measure_painters() {
     local kind many
     for kind in $kinds; do
         serve "$full/$kind" "$side" || return
-        : >"$results/painters-$kind.md"
+        local door=(--url "ws://127.0.0.1:$gate/fal-ai/lcm-sd15-i2i/realtime" --tokens "http://127.0.0.1:$gate/tokens/"
+            --sockets-per-token 100 --key "$BENCH_ACCESS_KEY" --side "$side")
+        # One picture after the other: what the gate adds to the engine's own time.
+        "$load" latency "${door[@]}" --count "$count" >"$results/painters-$kind.md" || { leave; return 1; }
         for many in 1 4 8 16; do
-            "$load" painters --url "ws://127.0.0.1:$gate/fal-ai/lcm-sd15-i2i/realtime" --painters "$many" --side "$side" \
-                --rate "$rate" --seconds "$seconds" >>"$results/painters-$kind.md" || { leave; return 1; }
             echo >>"$results/painters-$kind.md"
+            "$load" painters "${door[@]}" --painters "$many" --rate "$rate" --seconds "$seconds" >>"$results/painters-$kind.md" ||
+                { leave; return 1; }
         done
         leave
     done
@@ -256,10 +264,10 @@ run() {
     ort=$(find "$bundle/ort" -name 'libonnxruntime.so.*')
     dry=${DRY:-0}
     if [ "$dry" = 1 ]; then
-        provider=cpu variant=cpu levels=1 side=64 kinds=full hows=eager torch_device=cpu rate=2 seconds=3
+        provider=cpu variant=cpu levels=1 side=64 kinds=full hows=eager torch_device=cpu rate=2 seconds=3 count=5
         table=(--rounds 1 --batch "1,2" --steps 1) folders=()
     else
-        provider=cuda variant=cuda levels=4 side=512 kinds="full taesd" hows="eager compile" torch_device=cuda rate=8 seconds=20
+        provider=cuda variant=cuda levels=4 side=512 kinds="full taesd" hows="eager compile" torch_device=cuda rate=8 seconds=20 count=300
         table=(--rounds 20 --batch "1,2,4,8" --steps 1,2,4)
         mapfile -t folders < <(cuda_folders)
         nvidia-smi >"$results/nvidia-smi.txt" || die "there is no NVIDIA driver here"

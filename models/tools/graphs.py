@@ -20,8 +20,9 @@ def tensors(proto):
                 yield attribute.t
 
 
-def place_of(tensor):
-    return next((entry for entry in tensor.external_data if entry.key == "location"), None)
+def places_of(tensor):
+    """Where a tensor's values lie, if they lie in another file."""
+    return {entry.key: entry for entry in tensor.external_data} if tensor.data_location == TP.EXTERNAL else {}
 
 
 def other_name(name):
@@ -29,24 +30,36 @@ def other_name(name):
     return name.replace("onnx_data", "onnx.data") if name.endswith("onnx_data") else name.replace("onnx.data", "onnx_data")
 
 
+def sidecar(path, name):
+    """The file beside a graph that its weights are in, under the name that the graph says or the other usual one."""
+    for found in (name, other_name(name)):
+        if pathlib.PurePosixPath(found).name == found and (path.parent / found).is_file():
+            return path.parent / found
+    raise Refusal(f"{path} has its weights in {name}, which is not beside it: fetch that file too")
+
+
 def load(path):
-    """Reads a graph with its weights, wherever they lie: inside, in one file under either usual name, in many files."""
+    """Reads a graph with its weights, wherever they lie: inside, in one file under either usual name, in many files.
+
+    onnx's own reader is not used for the weights, because it refuses files with several names, and variants share theirs."""
     path = pathlib.Path(path)
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except Exception as error:
         raise Refusal(f"{path} is cut off or no ONNX graph ({type(error).__name__}): fetch it again") from error
     for tensor in tensors(proto):
-        place = place_of(tensor) if tensor.data_location == TP.EXTERNAL else None
-        if place is None or (path.parent / place.value).is_file():
+        places = places_of(tensor)
+        if not places:
             continue
-        if not (path.parent / other_name(place.value)).is_file():
-            raise Refusal(f"{path} has its weights in {place.value}, which is not beside it: fetch that file too")
-        place.value = other_name(place.value)
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except Exception as error:
-        raise Refusal(f"the weights beside {path} are cut off ({error}): fetch them again") from error
+        file = sidecar(path, places["location"].value)
+        with open(file, "rb") as data:
+            data.seek(int(places["offset"].value) if "offset" in places else 0)
+            size = int(places["length"].value) if "length" in places else -1
+            tensor.raw_data = data.read(size)
+        if size >= 0 and len(tensor.raw_data) != size:
+            raise Refusal(f"the weights in {file} are cut off: fetch them again")
+        tensor.ClearField("external_data")
+        tensor.data_location = TP.DEFAULT
     return proto
 
 

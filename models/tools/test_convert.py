@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 import numpy as np
 import onnx
@@ -112,6 +113,14 @@ class Conversions(unittest.TestCase):
         self.assertEqual(manifest(self.ready / "cpu-taesd")["source"]["taesd"]["name"], "taesd")
         same = [(self.ready / name / "unet/model.onnx").stat().st_ino for name in ("cpu", "cpu-taesd")]
         self.assertEqual(same[0], same[1], "the unet is on the disk twice")
+
+    def test_large_graphs_have_their_weights_beside_them_and_share_them(self):
+        out = self.out()
+        with unittest.mock.patch.object(graphs, "INSIDE_AT_MOST", 1000):
+            quietly(self.lcm, "--out", out, "--taesd", self.taesd, "--cuda")
+        places = [(out / name / "unet/model.onnx_data") for name in ("cpu", "cpu-taesd", "cuda", "cuda-taesd")]
+        self.assertEqual([place.stat().st_nlink for place in places], [2, 2, 2, 2])
+        self.served(out / "cpu-taesd")
 
     def test_the_engine_serves_what_runs_on_a_cpu_and_says_of_the_rest_that_it_is_for_cuda(self):
         self.served(self.ready / "cpu")
