@@ -1,6 +1,8 @@
 //! The command line.
 
 use std::net::SocketAddr;
+#[cfg(feature = "onnx")]
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,6 +12,7 @@ Examples:
   falgate serve --config config/demo.toml        start a gate
   falgate check --config /etc/falgate.toml       name every fault of a configuration, start nothing
   falgate model inspect models/lcm-sd15          say what a model folder holds, and what it lacks
+  falgate model bench models/lcm-sd15 --json     measure it, phase by phase
   falgate limits show                            say who calls a running gate, and what limits refused
   falgate token mint --app fal-ai/lcm-sd15-i2i   print a token for a socket
   falgate key new --name ann >> access-keys      print an access key, keep the line with its hash
@@ -51,7 +54,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Look at models
+    /// Look at models and measure them
     #[cfg(feature = "onnx")]
     Model {
         #[command(subcommand)]
@@ -184,6 +187,59 @@ pub(super) struct Mint {
 pub(super) enum ModelCommand {
     /// Say what a model folder holds: parts, names, ranks, types, sizes, and what is missing
     Inspect(Inspect),
+    /// Measure how long a model takes, phase by phase and batch by batch
+    Bench(Bench),
+}
+
+#[cfg(feature = "onnx")]
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// The model's folder
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
+    /// What runs it: cpu or cuda
+    #[arg(long, value_name = "PROVIDER", default_value = "cpu", value_parser = provider)]
+    pub(super) provider: falgate::engine::Provider,
+    /// Number of the CUDA device
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(super) device: u32,
+    /// Folder with CUDA or cuDNN libraries that the system does not find by itself; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub(super) cuda_libraries: Vec<PathBuf>,
+    /// Threads of the CPU provider; without it one a core
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) threads: Option<NonZeroUsize>,
+    /// Side of the square pictures in pixels, a multiple of 64
+    #[arg(long, value_name = "PX", default_value_t = 512)]
+    pub(super) size: u32,
+    /// Rows a call
+    #[arg(long, value_name = "NUMBERS", default_value = "1,2,4,8", value_delimiter = ',')]
+    pub(super) batch: Vec<NonZeroUsize>,
+    /// Steps of whole pictures
+    #[arg(long, value_name = "NUMBERS", default_value = "1,2,4", value_delimiter = ',')]
+    pub(super) steps: Vec<NonZeroUsize>,
+    /// Measured calls a row
+    #[arg(long, value_name = "NUMBER", default_value = "20")]
+    pub(super) rounds: NonZeroUsize,
+    /// Begin no further call of a row after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) row_limit: u32,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The ONNX Runtime library; without it ORT_DYLIB_PATH and the build's cache are searched
+    #[arg(long, value_name = "FILE")]
+    pub(super) library: Option<PathBuf>,
+}
+
+/// Reads a provider's name.
+#[cfg(feature = "onnx")]
+fn provider(name: &str) -> Result<falgate::engine::Provider, String> {
+    use falgate::engine::Provider;
+    [Provider::Cpu, Provider::Cuda]
+        .into_iter()
+        .find(|provider| provider.to_string() == name)
+        .ok_or_else(|| "cpu and cuda are the providers".to_owned())
 }
 
 #[cfg(feature = "onnx")]
@@ -192,6 +248,9 @@ pub(super) struct Inspect {
     /// The model's folder, as optimum exports it
     #[arg(value_name = "DIR")]
     pub(super) folder: PathBuf,
+    /// Compare every file with the hash in the folder's manifest; without this, the sizes alone
+    #[arg(long)]
+    pub(super) hashes: bool,
     /// Write JSON instead of a table
     #[arg(long)]
     pub(super) json: bool,

@@ -2,6 +2,10 @@
 
 mod admin_call;
 mod arguments;
+#[cfg(feature = "onnx")]
+mod bench;
+#[cfg(feature = "onnx")]
+mod bench_table;
 mod check;
 mod configuration;
 mod engine;
@@ -14,6 +18,8 @@ mod library;
 mod limits;
 mod limits_table;
 mod logging;
+#[cfg(feature = "onnx")]
+mod machine;
 mod serve;
 mod token;
 
@@ -36,6 +42,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Token { command } => token::run(command, &environment),
         #[cfg(feature = "onnx")]
         Command::Model { command: arguments::ModelCommand::Inspect(inspect) } => inspect::run(inspect, &environment),
+        #[cfg(feature = "onnx")]
+        Command::Model { command: arguments::ModelCommand::Bench(bench) } => bench::run(bench, &environment),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 mod backend;
 mod batcher;
+mod bench;
 mod bpe;
 mod costs;
 mod desk;
@@ -39,6 +40,7 @@ mod tokenize;
 mod tokenizer;
 
 pub use backend::{Backend, BackendError, EncodeRow, Latents, StepRow, TextRow, TokenIds};
+pub use bench::{BenchPlan, BenchRow, BenchTimes, bench};
 pub use costs::{Costs, Phase, Size};
 pub use error::EngineError;
 pub use facade::Engine;

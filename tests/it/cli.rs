@@ -129,6 +129,58 @@ fn inspect_shows_what_a_good_model_holds() {
     }
 }
 
+/// `falgate model bench` on the tiny model, one measured call a row.
+fn benched(more: &[&str]) -> Option<(Option<i32>, String, String)> {
+    crate::onnx_support::places()?;
+    let mut bench = falgate(&["model", "bench", TINY, "--batch", "2,1", "--steps", "2", "--rounds", "1"]);
+    bench.args(if more.contains(&"--size") { &[][..] } else { &["--size", "64"] });
+    bench.args(more).current_dir(env!("CARGO_MANIFEST_DIR"));
+    bench.envs(std::env::var_os("ORT_DYLIB_PATH").map(|library| ("ORT_DYLIB_PATH", library)));
+    Some(run(&mut bench))
+}
+
+#[test]
+fn a_bench_prints_a_table_of_phases_and_batches_with_progress_beside_it() {
+    let Some((code, said, progress)) = benched(&[]) else { return };
+    assert_eq!(code, Some(0), "{progress}");
+    let (about, table) = said.split_once("\n\n").unwrap();
+    for part in ["model     ", "machine   ", "provider  cpu", "options   64×64 px"] {
+        assert!(about.contains(part), "{part}: {said}");
+    }
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[0].starts_with("phase ") && rows[0].ends_with("device"), "{said}");
+    let phases = ["text_encoder", "vae_encoder", "unet", "vae_decoder", "picture, 2 steps"];
+    let want: Vec<String> =
+        phases.iter().flat_map(|phase| [1, 2].map(|batch| format!("{phase:<17} {batch:>5} "))).collect();
+    assert_eq!(rows.len(), 1 + want.len(), "{said}");
+    for (row, want) in rows[1..].iter().zip(&want) {
+        assert!(row.starts_with(want), "{want}: {said}");
+        assert!(progress.contains(want), "{want}: {progress}");
+    }
+    assert!(progress.contains("opened unet in "), "{progress}");
+}
+
+#[test]
+fn a_bench_writes_json_with_machine_provider_and_options() {
+    let Some((code, said, _)) = benched(&["--json"]) else { return };
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(report["rows"].as_array().unwrap().len(), 10);
+    let row = &report["rows"][9];
+    assert_eq!((&row["part"], &row["steps"], &row["batch"]), (&"picture".into(), &2.into(), &2.into()));
+    assert_eq!(row["times"]["calls"], 1);
+    assert!(row["times"]["median_ms"].as_f64().unwrap() > 0.0 && row["device_bytes"].is_null(), "{report}");
+    assert_eq!((&report["options"]["provider"], &report["options"]["side_px"]), (&"cpu".into(), &64.into()));
+    assert!(report["machine"]["cores"].as_u64().unwrap() > 0 && report["model"]["manifest"].is_null(), "{report}");
+}
+
+#[test]
+fn a_bench_refuses_sides_that_the_model_cannot_take() {
+    let Some((code, said, complained)) = benched(&["--size", "100"]) else { return };
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(complained.ends_with("--size is 100, but this model's sides are multiples of 64\n"), "{complained}");
+}
+
 #[test]
 fn a_certificate_that_is_none_exits_with_78() {
     let folder = tempfile::tempdir().unwrap();

@@ -136,9 +136,13 @@ mod http2_wire;
 #[cfg(test)]
 mod identity_canary;
 #[cfg(test)]
+mod onnx_edit;
+#[cfg(test)]
 mod onnx_folders;
 #[cfg(test)]
 mod onnx_golden;
+#[cfg(test)]
+mod onnx_layouts;
 #[cfg(test)]
 mod onnx_mixed;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use falgate::engine::onnx::{LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, inspect};
+use falgate::engine::onnx::{Compare, LibraryPlaces, ModelError, OnnxBackend, OnnxSettings, inspect};
 use falgate::engine::{
     Backend as _, BackendError, EncodeRow, Latents, LoadProgress, Picture, Provider, StepRow, TextRow,
 };
@@ -76,12 +76,18 @@ fn models_of_other_families_and_tools_are_refused_by_their_kind() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "unet/openvino_model.xml", "<net/>");
     let error = refused(folder.path()).unwrap();
-    assert!(error.contains("holds an OpenVINO model; export the original to ONNX with `optimum-cli"), "{error}");
+    assert!(
+        error.contains("holds an OpenVINO model; convert what it was made from with `python models/tools"),
+        "{error}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "unet/diffusion_pytorch_model.safetensors", "");
     let error = refused(folder.path()).unwrap();
-    assert!(error.contains("holds torch weights without ONNX graphs; export them with `optimum-cli"), "{error}");
+    assert!(
+        error.contains("holds torch weights without ONNX graphs; convert them with `python models/tools"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -249,7 +255,7 @@ fn what_overflows_half_precision_is_an_error_and_no_black_picture() {
 #[test]
 fn an_inspection_shows_what_a_model_takes_and_that_it_would_serve() {
     let Some(places) = places() else { return };
-    let report = inspect(&model("tiny-lcm-onnx-fp16"), &places);
+    let report = inspect(&model("tiny-lcm-onnx-fp16"), &places, Compare::Sizes);
     assert!(report.serves && report.problems.is_empty(), "{report}");
     let text = report.to_string();
     println!("{text}");
@@ -267,7 +273,7 @@ fn an_inspection_lists_the_files_and_all_problems_without_a_runtime_too() {
     let folder = assembled(&[]);
     std::fs::remove_file(folder.path().join("unet/model.onnx")).unwrap();
     write(folder.path(), "scheduler/scheduler_config.json", r#"{"beta_schedule": "linear"}"#);
-    let report = inspect(folder.path(), &LibraryPlaces::default());
+    let report = inspect(folder.path(), &LibraryPlaces::default(), Compare::Sizes);
     println!("{report}");
     assert!(!report.serves);
     assert_eq!(report.missing, ["unet/model.onnx"]);

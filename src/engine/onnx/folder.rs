@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{ModelFacts, ScheduleFacts, Timesteps};
-use super::{ModelError, config, signature};
+use super::{ModelError, config, manifest, signature};
 
 /// The parts in the order in which they run; each is a folder with a `model.onnx`.
 pub(super) const PARTS: [&str; 4] = ["text_encoder", "vae_encoder", "unet", "vae_decoder"];
@@ -160,16 +160,27 @@ pub(super) fn refuse_other_kinds(path: &Path) -> Result<(), ModelError> {
     if PARTS.iter().any(|part| path.join(part).join("model.onnx").is_file()) {
         return Ok(());
     }
+    let mut variants: Vec<String> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join(manifest::NAME).is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    if !variants.is_empty() {
+        variants.sort();
+        return kind(&format!("holds the variants {}: name one of these folders", variants.join(", ")));
+    }
     if has("unet", ".xml") || has("", "openvino_model.xml") {
         return kind(
-            "holds an OpenVINO model; export the original to ONNX with \
-             `optimum-cli export onnx --model MODEL --task image-to-image FOLDER`",
+            "holds an OpenVINO model; convert what it was made from with \
+             `python models/tools/convert.py FOLDER --out MODEL`",
         );
     }
     if [".safetensors", ".bin"].iter().any(|ends| has("unet", ends)) {
         return kind(
-            "holds torch weights without ONNX graphs; export them with \
-             `optimum-cli export onnx --model MODEL --task image-to-image FOLDER`",
+            "holds torch weights without ONNX graphs; convert them with \
+             `python models/tools/convert.py FOLDER --out MODEL`",
         );
     }
     Ok(())

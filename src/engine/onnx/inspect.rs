@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::folder::{self, Folder, PARTS};
-use super::session::{Part, Purpose};
-use super::{LibraryPlaces, ModelError, Ports, Runtime, open, signature, vocabulary};
+use super::session::{FOR_CUDA, Part, Purpose};
+use super::{
+    Compare, LibraryPlaces, ManifestReport, ModelError, Ports, Runtime, manifest, open, signature, vocabulary,
+};
 
 /// What was found in a model folder.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,6 +17,9 @@ pub struct Inspection {
     pub folder: PathBuf,
     /// Whether the engine would serve it on the CPU: nothing is missing and nothing is refused.
     pub serves: bool,
+    /// Whether only the provider `cuda` can run it: its graphs have operators that the CPU lacks. Not opened, they are judged by
+    /// what the manifest says of them.
+    pub needs_cuda: bool,
     /// Why not, one sentence each.
     pub problems: Vec<String>,
     /// Files that are missing, relative to the folder.
@@ -27,6 +32,16 @@ pub struct Inspection {
     pub settings: Vec<(&'static str, String)>,
     /// Entries of the vocabulary are readable as CLIP's.
     pub tokenizer: bool,
+    /// What the model tools wrote down; `None` for a folder that they did not make.
+    pub manifest: Option<ManifestReport>,
+}
+
+impl Inspection {
+    /// Whether nothing is wrong with the folder, whatever device it is for.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty() && self.missing.is_empty()
+    }
 }
 
 /// One part of a model.
@@ -44,16 +59,18 @@ pub struct PartReport {
 
 /// Inspects a folder. Always answers: what cannot be read is among the problems.
 #[must_use]
-pub fn inspect(folder: &Path, places: &LibraryPlaces) -> Inspection {
+pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspection {
     let mut report = Inspection {
         folder: folder.to_owned(),
         serves: false,
+        needs_cuda: false,
         problems: Vec::new(),
         missing: Vec::new(),
         library: None,
         parts: Vec::new(),
         settings: Vec::new(),
         tokenizer: false,
+        manifest: None,
     };
     if !folder.is_dir() {
         report.problems.push(ModelError::NoFolder { path: folder.to_owned() }.to_string());
@@ -70,6 +87,7 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces) -> Inspection {
     };
     keep(folder::refuse_other_kinds(folder));
     report.missing = folder::missing(folder);
+    report.manifest = manifest::manifest(folder, compare).map_err(|error| keep(Err(error))).ok().flatten();
     let configured = Folder::configured(folder).map_err(|error| keep(Err(error))).ok();
     if let Some(configured) = &configured {
         report.settings = settings(configured);
@@ -88,6 +106,10 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces) -> Inspection {
         if let (Some(runtime), true) = (&runtime, path.is_file()) {
             match Part::open(runtime, &[], (part, &path), Purpose::Look) {
                 Ok(open) => ports = Some(open.ports()),
+                Err(ModelError::Open { why, .. }) if why == FOR_CUDA => {
+                    report.needs_cuda = true;
+                    ports = report.manifest.as_ref().and_then(|manifest| manifest.ports.get(part)).cloned();
+                }
                 Err(error) => keep(Err(error)),
             }
         }
@@ -98,8 +120,10 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces) -> Inspection {
         let parameters = ports.as_ref().and_then(|ports| parameters(ports, bytes));
         report.parts.push(PartReport { part, bytes, parameters, ports });
     }
+    let differs = report.manifest.iter().flat_map(|manifest| &manifest.differs);
+    problems.extend(differs.map(|what| format!("the manifest disagrees: {what}")));
     report.problems = problems;
-    report.serves = report.problems.is_empty() && report.missing.is_empty();
+    report.serves = report.is_sound() && !report.needs_cuda;
     report
 }
 

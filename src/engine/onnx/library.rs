@@ -155,6 +155,12 @@ impl Runtime {
         &self.0.found.path
     }
 
+    /// The library's own words about its build.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        ort::info().to_owned()
+    }
+
     /// The environment that sessions live in.
     pub(super) fn environment(&self) -> &Environment {
         &self.0.environment

@@ -2,21 +2,22 @@
 
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One input or output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name.
     pub name: String,
     /// Its element type.
     pub element: Element,
-    /// Its dimensions; empty for a scalar.
+    /// Its dimensions; empty for a scalar. The model tools' manifests call them a shape.
+    #[serde(alias = "shape")]
     pub dims: Vec<Dim>,
 }
 
 /// An element type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Element {
     /// 32-bit float.
@@ -45,7 +46,7 @@ impl std::fmt::Display for Element {
 }
 
 /// One dimension of a declared shape.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Dim {
     /// This many, always.
@@ -116,7 +117,7 @@ fn element(kind: TensorElementType) -> Element {
 }
 
 /// All inputs and outputs of a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// What it takes.
     pub inputs: Vec<Port>,

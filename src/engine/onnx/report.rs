@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Inspection, PartReport};
+use super::{Check, Inspection, ManifestReport, PartReport};
 
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,6 +13,9 @@ impl fmt::Display for Inspection {
         }
         if !self.parts.is_empty() {
             writeln!(f, "tokenizer {}", if self.tokenizer { "CLIP" } else { "not readable" })?;
+        }
+        if let Some(manifest) = &self.manifest {
+            manifest_lines(f, manifest)?;
         }
         for part in &self.parts {
             part_lines(f, part)?;
@@ -36,7 +39,32 @@ impl fmt::Display for Inspection {
         for problem in &self.problems {
             writeln!(f, "  {problem}")?;
         }
-        write!(f, "\n{}", if self.serves { "This model would serve." } else { "This model would not serve." })
+        let verdict = match (self.serves, self.is_sound()) {
+            (true, _) => "This model would serve.",
+            (false, true) => "This model would serve with the provider cuda, and with no other.",
+            (false, false) => "This model would not serve.",
+        };
+        write!(f, "\n{verdict}")
+    }
+}
+
+/// What the model tools wrote down.
+fn manifest_lines(f: &mut fmt::Formatter<'_>, manifest: &ManifestReport) -> fmt::Result {
+    let ManifestReport { variant, precision, autoencoder, .. } = manifest;
+    writeln!(f, "variant   {variant}: {precision}, {autoencoder} autoencoder, made for {}", manifest.provider)?;
+    writeln!(f, "source    {}", manifest.source)?;
+    writeln!(f, "licence   {}", manifest.licence)?;
+    for check in &manifest.checks {
+        let Check { what, deviation, tolerance, unit } = check;
+        writeln!(f, "checked   {what}: off by {deviation:.1e} {unit}, {tolerance:.0e} allowed")?;
+    }
+    for note in &manifest.notes {
+        writeln!(f, "note      {note}")?;
+    }
+    let how = if manifest.hashed { "sizes and hashes" } else { "sizes" };
+    match manifest.differs.len() {
+        0 => writeln!(f, "files     {} as listed, by their {how}", manifest.files),
+        some => writeln!(f, "files     {some} of {} differ from the manifest", manifest.files),
     }
 }
 

@@ -11,6 +11,10 @@ use ort::value::DynValue;
 use super::super::BackendError;
 use super::{ModelError, Ports, Runtime, provider, tensors};
 
+/// What is said of a graph with operators that the CPU provider lacks.
+pub(super) const FOR_CUDA: &str =
+    "the model was optimized for CUDA; run it with the provider cuda, or take the export before optimization";
+
 /// What a session is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -110,8 +114,7 @@ pub(super) fn run_error(part: &'static str, cause: ort::Error) -> BackendError {
 fn explain(message: &str) -> String {
     let has = |signs: &[&str]| signs.iter().any(|sign| message.contains(sign));
     if has(&["Could not find an implementation for", "Failed to find kernel for com.microsoft"]) {
-        return "the model was optimized for CUDA; run it with the provider cuda, or take the export before optimization"
-            .to_owned();
+        return FOR_CUDA.to_owned();
     }
     if has(&["Protobuf parsing failed", "ModelProto does not have a graph", "No graph was found"]) {
         return "its model.onnx is cut off or no ONNX graph".to_owned();
