@@ -144,6 +144,10 @@ impl<'a> Sending<'a> {
         self.written += of_frame;
         let of_data = (bytes - of_frame).min(self.data.len());
         self.data.advance(of_data);
+        if self.data.is_empty() {
+            // What it was read into may be read into again: an empty slice would keep it.
+            self.data = Bytes::new();
+        }
         self.tail = &self.tail[bytes - of_frame - of_data..];
     }
 
