@@ -294,6 +294,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_piece_is_let_go_once_it_is_written() {
+        let piece: std::sync::Arc<[u8]> = (*b"hello").into();
+        let mut body = std::pin::pin!(Body::from(Bytes::from_owner(std::sync::Arc::clone(&piece))));
+        let (mut out, mut io) = (Vec::new(), Slow(1000, Vec::new()));
+        let (parts, ()) = Response::new(()).into_parts();
+        let mut sending = Sending::begin(&parts, &*body, false, &mut out);
+        std::future::poll_fn(|cx| sending.poll(&mut io, body.as_mut(), cx)).await.unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&piece), 1);
+        assert!(!sending.is_last() && io.1.ends_with(b"hello"));
+    }
+
+    #[tokio::test]
     async fn an_answer_has_a_date() {
         let text = sent(StatusCode::OK, Body::empty(), 3).await.unwrap();
         let date = text.split("date: ").nth(1).unwrap().split("\r\n").next().unwrap();

@@ -128,10 +128,7 @@ where
     let mut sending = Sending::begin(&parts, &*body, last.is_some(), desk.out);
     drop(parts);
     let sent = std::future::poll_fn(|cx| {
-        sending
-            .poll(io, body.as_mut(), cx)
-            .map(Some)
-            .or_else_pending(|| poll_cut(io, desk.watch, cx).map(|()| None))
+        sending.poll(io, body.as_mut(), cx).map(Some).or_else_pending(|| poll_cut(io, desk.watch, cx).map(|()| None))
     });
     match sent.await {
         Some(Ok(())) if sending.is_last() => Sent::Last,
