@@ -124,9 +124,10 @@ impl Limits {
             }
         };
         let metrics = LimitMetrics::default();
+        let table = Table::new(settings.memory_bytes.get() as usize);
         Ok(Self(Arc::new(Inner {
-            rows: ArcSwap::from_pointee(Rows::new(settings, &metrics, None)),
-            table: Table::new(settings.memory_bytes.get() as usize),
+            rows: ArcSwap::from_pointee(Rows::new(settings, &table, &metrics, None)),
+            table,
             ledger,
             top: Top::default(),
             fixed: settings.clone(),
@@ -152,7 +153,7 @@ impl Limits {
         }
         let inner = &*self.0;
         let before = inner.rows.load_full();
-        let after = Arc::new(Rows::new(settings, &inner.metrics, Some(&before)));
+        let after = Arc::new(Rows::new(settings, &inner.table, &inner.metrics, Some(&before)));
         inner.rows.store(Arc::clone(&after));
         for gone in before.names().filter(|name| after.names().all(|kept| kept != *name)) {
             inner.metrics.forget(gone);
@@ -244,7 +245,7 @@ impl Limits {
             Some(book) => inner.check_budgets(&rows, book, (subject, cost)),
             None => (Vec::new(), None),
         };
-        let entries = &mut charged.entries[..charged.which.len()];
+        let entries = &mut charged.entries;
         let passes = match overdrawn {
             None => inner.table.charge(now, entries).is_ok(),
             Some(_) => {
@@ -253,7 +254,7 @@ impl Limits {
                 false
             }
         };
-        let told = Told::new(rows.headers, rows.quotas(&charged, now));
+        let told = Told::new(&rows.words, rows.quotas(&charged, now));
         if !passes {
             let refusal = rows
                 .refusals(&charged, now)

@@ -1,6 +1,6 @@
 //! The rows of `[limits]` that are in force. They are replaced as a whole; what is remembered of callers is not in them.
 
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::at_once::{Lasts, Place};
 use super::book::Account;
 use super::cost::Cost;
 use super::gcra::Pace;
-use super::headers::Quota;
+use super::headers::{Policy, Quota, Words};
 use super::metrics::{LimitMetrics, RuleCounts};
 use super::refusal::{Refusal, Why};
-use super::settings::{AtOnceSettings, BudgetSettings, Lasting, LimitHeaders, LimitSettings, RuleSettings};
+use super::settings::{AtOnceSettings, BudgetSettings, Lasting, LimitSettings, RuleSettings};
 use super::subject::{Share, Subject};
-use super::table::{Entry, Fingerprint, MOST_ENTRIES, Standing, Table};
+use super::table::{Entry, Fingerprint, Standing, Table};
 
 /// Time between two looks of a caller who waits for a place.
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(1);
@@ -24,7 +24,8 @@ pub(super) struct Rows {
     pub(super) rules: Vec<Rule>,
     pub(super) budgets: Vec<Budget>,
     pub(super) at_once: Vec<AtOnce>,
-    pub(super) headers: LimitHeaders,
+    /// What callers are told of the rules.
+    pub(super) words: Arc<Words>,
 }
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Rule {
     pub(super) settings: RuleSettings,
     pub(super) pace: Pace,
     pub(super) name: Arc<str>,
+    /// The name and what is counted: a share's key goes by both, so that it outlives a change of the settings.
+    id: Fingerprint,
     pub(super) counts: RuleCounts,
 }
 
@@ -55,14 +58,15 @@ pub(super) struct AtOnce {
 pub(super) struct Charged {
     /// Indices of the rules.
     pub(super) which: Vec<usize>,
-    pub(super) entries: [Entry; MOST_ENTRIES],
+    pub(super) entries: Vec<Entry>,
 }
 
 impl Rows {
     /// The rows of settings without faults. What is counted at once goes on from `before`, where a row keeps its name and
     /// what it counts, by whom.
-    pub(super) fn new(settings: &LimitSettings, metrics: &LimitMetrics, before: Option<&Self>) -> Self {
+    pub(super) fn new(settings: &LimitSettings, table: &Table, metrics: &LimitMetrics, before: Option<&Self>) -> Self {
         let rule = |row: &RuleSettings| Rule {
+            id: table.fingerprint((&row.name, row.of)),
             pace: row.pace().expect("its faults were looked for"),
             name: row.name.as_str().into(),
             counts: metrics.rule(&row.name),
@@ -86,11 +90,12 @@ impl Rows {
             counts: metrics.rule(&row.name),
             settings: row.clone(),
         };
+        let rules: Vec<Rule> = settings.rule.iter().map(rule).collect();
         Self {
-            rules: settings.rule.iter().map(rule).collect(),
+            words: Arc::new(Words::new(settings.headers, rules.iter().map(Rule::policy))),
+            rules,
             at_once: settings.at_once.iter().map(at_once).collect(),
             budgets: settings.budget.iter().map(budget).collect(),
-            headers: settings.headers,
         }
     }
 
@@ -137,14 +142,10 @@ impl Rows {
 
     /// What the rules would take.
     pub(super) fn entries(&self, table: &Table, subject: &Subject, cost: Cost, ipv6_prefix: u8) -> Charged {
-        let nobody = Entry {
-            key: table.fingerprint(0_u8),
-            pace: Pace { refill: NonZeroU64::MIN, burst: NonZeroU32::MIN },
-            cells: NonZeroU32::MIN,
-            only_counts: true,
-            standing: Standing::default(),
-        };
-        let mut charged = Charged { which: Vec::new(), entries: [nobody; MOST_ENTRIES] };
+        let most = self.rules.len();
+        let mut charged = Charged { which: Vec::with_capacity(most), entries: Vec::with_capacity(most) };
+        // Most rules count by the same share: it is hashed once.
+        let mut last = None;
         for (at, rule) in self.rules.iter().enumerate() {
             let row = &rule.settings;
             // More than the largest burst is more than any.
@@ -152,13 +153,18 @@ impl Rows {
             let Some(cells) = NonZeroU32::new(cells).filter(|_| subject.is_meant(&row.tiers, &row.endpoints)) else {
                 continue;
             };
-            charged.entries[charged.which.len()] = Entry {
-                key: rule.key(table, subject.share(row.by, ipv6_prefix)),
+            let share = match last {
+                Some((by, share)) if by == row.by => share,
+                _ => table.fingerprint(subject.share(row.by, ipv6_prefix)),
+            };
+            last = Some((row.by, share));
+            charged.entries.push(Entry {
+                key: rule.id.of(share),
                 pace: rule.pace,
                 cells,
                 only_counts: row.dry_run,
                 standing: Standing::default(),
-            };
+            });
             charged.which.push(at);
         }
         charged
@@ -184,18 +190,14 @@ impl Rows {
 
     /// How the rules of a call stand, for its caller.
     pub(super) fn quotas(&self, charged: &Charged, now: u64) -> Vec<Quota> {
-        if self.headers == LimitHeaders::Off {
+        if self.words.are_off() {
             return Vec::new();
         }
-        let quota = |(at, rule): (usize, &usize)| {
-            let (rule, tat) = (&self.rules[*rule], charged.entries[at].standing.tat);
-            let (of, burst) = (rule.settings.of, u64::from(rule.pace.burst.get()));
+        let quota = |(at, of): (usize, &usize)| {
+            let (rule, tat) = (&self.rules[*of], charged.entries[at].standing.tat);
             Quota {
-                name: Arc::clone(&rule.name),
-                of,
-                most: burst / of.cells_per_unit(),
-                window_s: whole_seconds(burst * rule.pace.refill.get()),
-                left: rule.pace.left(tat, now) / of.cells_per_unit(),
+                of: *of,
+                left: rule.pace.left(tat, now) / rule.settings.of.cells_per_unit(),
                 reset_s: whole_seconds(tat.saturating_sub(now)),
             }
         };
@@ -204,9 +206,19 @@ impl Rows {
 }
 
 impl Rule {
-    /// The key of a share. It goes by the name and what is counted, so that it outlives a change of the settings.
+    /// The key of a share.
     pub(super) fn key(&self, table: &Table, share: Share<'_>) -> Fingerprint {
-        table.fingerprint((&*self.name, self.settings.of, share))
+        self.id.of(table.fingerprint(share))
+    }
+
+    fn policy(&self) -> Policy {
+        let (of, burst) = (self.settings.of, u64::from(self.pace.burst.get()));
+        Policy {
+            name: Arc::clone(&self.name),
+            of,
+            most: burst / of.cells_per_unit(),
+            window_s: whole_seconds(burst * self.pace.refill.get()),
+        }
     }
 }
 

@@ -20,6 +20,21 @@ pub(super) const MOST_ENTRIES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u64; 2]);
 
+impl Fingerprint {
+    /// The key of `share` among those of this kind. Both are hashes that nobody outside can aim at, and so is what they make:
+    /// two pairs meet in it as rarely as two hashes do.
+    pub(super) fn of(self, share: Self) -> Self {
+        Self([mix(self.0[0] ^ share.0[0]), mix(self.0[1] ^ share.0[1])])
+    }
+}
+
+/// The end of SplitMix64 (Steele, Lea and Flood, 2014), which takes no two numbers to one.
+const fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
 /// A key and its arrival time. Plain numbers, because of those alone the standard library takes zeroed memory from the
 /// system as it is, without touching it.
 type Place = [u64; 3];
@@ -245,10 +260,10 @@ impl Shard {
     }
 
     fn find(&self, key: Fingerprint, buckets: u64) -> Option<usize> {
-        Self::buckets_of(key, buckets)
-            .into_iter()
-            .flat_map(|start| start..start + WAYS)
-            .find(|place| self.places[*place][..TAT] == key.0 && self.places[*place][TAT] != 0)
+        let is_here = |place: &Place| (place[0] == key.0[0]) & (place[1] == key.0[1]) & (place[TAT] != 0);
+        let find = |start: usize| Some(start + self.places[start..start + WAYS].iter().position(is_here)?);
+        let [first, second] = Self::buckets_of(key, buckets);
+        find(first).or_else(|| find(second))
     }
 
     /// Finds a key, or takes a place for it that no live key has.
@@ -264,8 +279,9 @@ impl Shard {
         let starts = Self::buckets_of(key, buckets);
         let free = |start: &usize| self.places[*start..*start + WAYS].iter().filter(|place| place[TAT] <= now).count();
         let emptier = if free(&starts[1]) > free(&starts[0]) { starts[1] } else { starts[0] };
-        match (emptier..emptier + WAYS).find(|place| self.places[*place][TAT] <= now) {
+        match self.places[emptier..emptier + WAYS].iter().position(|place| place[TAT] <= now) {
             Some(place) => {
+                let place = emptier + place;
                 self.places[place] = [key.0[0], key.0[1], now + 1];
                 Found { place: Some(place), tat: 0 }
             }

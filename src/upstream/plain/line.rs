@@ -251,6 +251,10 @@ impl Sending {
             let of_frame = bytes.min(self.frame.len() - self.written);
             self.written += of_frame;
             self.data.advance(bytes - of_frame);
+            if self.data.is_empty() {
+                // An empty slice would keep the whole of what it was cut from, for as long as the line waits.
+                self.data = Bytes::new();
+            }
         }
     }
 
@@ -293,5 +297,39 @@ impl Sending {
             }
         }
         Ok(Poll::Ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wire::Body;
+
+    #[tokio::test]
+    async fn a_free_line_keeps_nothing_of_the_request_that_it_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let text: Arc<[u8]> = (*b"hello").into();
+        let (body, _) = SentBody::new(Body::from(Bytes::from_owner(Arc::clone(&text))), Duration::from_secs(1));
+        let mut line = Line::new(near);
+        line.begin(Request::post("/").body(body).unwrap());
+        let answering = async {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\nhello") {
+                assert_ne!(far.read_buf(&mut request).await.unwrap(), 0);
+            }
+            far.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(std::future::poll_fn(|cx| line.poll_head(cx)), answering);
+        assert_eq!(answer.unwrap().status(), 204);
+        assert!(line.is_free());
+        assert_eq!(Arc::strong_count(&text), 1);
     }
 }

@@ -144,6 +144,10 @@ impl<'a> Sending<'a> {
         self.written += of_frame;
         let of_data = (bytes - of_frame).min(self.data.len());
         self.data.advance(of_data);
+        if self.data.is_empty() {
+            // What it was read into may be read into again: an empty slice would keep it.
+            self.data = Bytes::new();
+        }
         self.tail = &self.tail[bytes - of_frame - of_data..];
     }
 
@@ -287,6 +291,18 @@ mod tests {
         assert_eq!(text, "HTTP/1.1 204 No Content\r\na: b\r\ndate: then\r\n\r\n");
         let text = sent(StatusCode::OK, Body::empty(), 100).await.unwrap();
         assert!(text.ends_with("content-length: 0\r\n\r\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_piece_is_let_go_once_it_is_written() {
+        let piece: std::sync::Arc<[u8]> = (*b"hello").into();
+        let mut body = std::pin::pin!(Body::from(Bytes::from_owner(std::sync::Arc::clone(&piece))));
+        let (mut out, mut io) = (Vec::new(), Slow(1000, Vec::new()));
+        let (parts, ()) = Response::new(()).into_parts();
+        let mut sending = Sending::begin(&parts, &*body, false, &mut out);
+        std::future::poll_fn(|cx| sending.poll(&mut io, body.as_mut(), cx)).await.unwrap();
+        assert_eq!(std::sync::Arc::strong_count(&piece), 1);
+        assert!(!sending.is_last() && io.1.ends_with(b"hello"));
     }
 
     #[tokio::test]

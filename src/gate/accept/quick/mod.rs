@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower_service::Service;
 
-use self::answer::Sending;
+use self::answer::{Broken, Sending};
 use super::connections::{Stage, StageWatch};
 use super::io::{GuardedIo, Http2, Waiting};
 use super::service::EdgeService;
@@ -64,23 +64,14 @@ where
         };
         let Some(answer) = answer else { return Left::Ended };
         let is_last = watch.stage() > Stage::Serving || old_at.is_some_and(|at| at <= Instant::now());
-        let (parts, body) = answer.into_parts();
-        let mut body = pin!(body);
-        let mut sending = Sending::begin(&parts, &*body, is_last, &mut out);
-        drop(parts);
-        let sent = std::future::poll_fn(|cx| {
-            sending
-                .poll(io, body.as_mut(), cx)
-                .map(Some)
-                .or_else_pending(|| poll_cut(io, &mut watch, cx).map(|()| None))
-        });
-        if !matches!(sent.await, Some(Ok(()))) {
-            return Left::Ended;
-        }
-        if sending.is_last() {
-            // Whether the goodbye arrives is the client's business.
-            let _ = std::future::poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await;
-            return Left::Ended;
+        match send(io, answer, is_last.then_some(Last), Desk { out: &mut out, watch: &mut watch }).await {
+            Sent::Whole => {}
+            Sent::Last => {
+                // Whether the goodbye arrives is the client's business.
+                let _ = std::future::poll_fn(|cx| Pin::new(&mut *io).poll_shutdown(cx)).await;
+                return Left::Ended;
+            }
+            Sent::CutShort => return Left::Ended,
         }
         let mut since = None;
         let next = std::future::poll_fn(|cx| {
@@ -104,6 +95,46 @@ where
         }
     }
     Left::Other
+}
+
+/// The answer is the last one on its connection.
+struct Last;
+
+/// What every answer of a connection is written with.
+struct Desk<'a> {
+    out: &'a mut Vec<u8>,
+    watch: &'a mut StageWatch,
+}
+
+/// How the writing of an answer ended.
+enum Sent {
+    /// Wholly; another may follow.
+    Whole,
+    /// Wholly, and it said that the connection ends.
+    Last,
+    /// The client has gone, or was told less than was announced.
+    CutShort,
+}
+
+/// Writes an answer. Nothing of it is left when this is done: a connection that waits for its next request holds neither
+/// the body nor the buffer that its last piece was read into.
+async fn send<T, B>(io: &mut GuardedIo<T>, answer: Response<B>, last: Option<Last>, desk: Desk<'_>) -> Sent
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    B: HttpBody<Data = Bytes>,
+{
+    let (parts, body) = answer.into_parts();
+    let mut body = pin!(body);
+    let mut sending = Sending::begin(&parts, &*body, last.is_some(), desk.out);
+    drop(parts);
+    let sent = std::future::poll_fn(|cx| {
+        sending.poll(io, body.as_mut(), cx).map(Some).or_else_pending(|| poll_cut(io, desk.watch, cx).map(|()| None))
+    });
+    match sent.await {
+        Some(Ok(())) if sending.is_last() => Sent::Last,
+        Some(Ok(())) => Sent::Whole,
+        Some(Err(Broken)) | None => Sent::CutShort,
+    }
 }
 
 /// Ready when nobody waits for the answer any more, or the gate's time is up.

@@ -205,7 +205,7 @@ impl Ask {
                 (_, _) => {}
             }
         }
-        let told = Told::new(rows.headers, rows.quotas(&self.charged, now));
+        let told = Told::new(&rows.words, rows.quotas(&self.charged, now));
         if !answer.passes {
             if let Some(place) = place {
                 place.forget();
