@@ -140,6 +140,6 @@ impl ToProblem for Refusal {
                 Problem::new(StatusCode::FORBIDDEN, sentence)
             }
         };
-        self.told.fields().into_iter().fold(problem, |problem, (name, value)| problem.with_header(name, value))
+        self.told.fields().fold(problem, |problem, (name, value)| problem.with_header(name, value))
     }
 }
