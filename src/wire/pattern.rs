@@ -29,7 +29,7 @@ enum Glob {
     Everything,
     /// `a/**`: what begins with this.
     Below(Box<str>),
-    /// `a/*`: what begins with this and has no slash after it.
+    /// `*`, `a/*` or `a/b-*`: what begins with this and has no slash after it.
     Within(Box<str>),
     Matcher(Box<GlobMatcher>),
 }
@@ -113,7 +113,7 @@ impl Glob {
             _ => {}
         }
         match text.strip_suffix('*') {
-            Some(before) if before.ends_with('/') && is_plain(before) => return Ok(Self::Within(before.into())),
+            Some(before) if is_plain(before) => return Ok(Self::Within(before.into())),
             _ => {}
         }
         let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build();
@@ -212,7 +212,9 @@ mod tests {
     fn short_cuts_say_what_the_automaton_says() {
         let texts =
             ["fal-ai/flux", "fal-ai/fluxx", "fal-ai/flux/dev", "fal-ai/flux/dev/deep", "a/flux", "flux", "fal-ai"];
-        for glob in ["fal-ai/flux", "fal-ai/flux/**", "fal-ai/flux/*", "fal-ai/*", "fal-ai/**", "**", "*", "flux"] {
+        for glob in
+            ["fal-ai/flux", "fal-ai/flux/**", "fal-ai/flux/*", "fal-ai/*", "fal-ai/f*", "fal-ai/**", "**", "*", "flux"]
+        {
             let short = Glob::new(glob).unwrap();
             let whole = GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build().unwrap();
             for text in texts {
@@ -221,7 +223,8 @@ mod tests {
         }
         assert!(matches!(Glob::new("fal-ai/flux/**"), Ok(Glob::Below(_))));
         assert!(matches!(Glob::new("fal-ai/*"), Ok(Glob::Within(_))));
-        assert!(matches!(Glob::new("fal-ai/f*"), Ok(Glob::Matcher(_))));
+        assert!(matches!(Glob::new("fal-ai/f*"), Ok(Glob::Within(_))));
+        assert!(matches!(Glob::new("fal-ai/*x"), Ok(Glob::Matcher(_))));
     }
 
     #[test]
