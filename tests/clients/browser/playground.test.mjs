@@ -1,11 +1,11 @@
 // The gate's own page, as people use it: mouse, keys, a phone, a gate that goes and comes back.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { Gate, merged } from "../js/harness/gate.mjs";
 import { Browser } from "./harness/browser.mjs";
 import { DESK, another, drawWith, firstPicture, look, lookThat, onBoard, settings, withPage as withPageAt } from "./harness/playground.mjs";
+import { freePort } from "./harness/site.mjs";
 
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/, /status of 503/];
@@ -223,11 +223,3 @@ describe("what people see", () => {
     });
   }
 });
-
-async function freePort() {
-  const server = createServer();
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}
