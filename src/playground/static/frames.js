@@ -26,7 +26,9 @@ function bare(buffer) {
 export class Frames {
   #direct = false;
   #number = 0;
-  #told;
+  // Settings that were sent last, under a name of their own, and those that the gate holds.
+  #sent = { id: undefined, text: undefined };
+  #held;
 
   // The frames that ask for a picture: fields as an object, the drawing as a blob. `id` comes back with the answer.
   async write(fields, drawing) {
@@ -34,12 +36,14 @@ export class Frames {
       const id = `text-${++this.#number}`;
       return { id, frames: [JSON.stringify({ ...fields, image_url: await dataUri(drawing), sync_mode: true, request_id: id })] };
     }
-    // Fields hold until they are told anew.
-    const told = JSON.stringify(fields);
     const picture = await drawing.arrayBuffer();
-    const frames = told === this.#told ? [picture] : [told, picture];
-    this.#told = told;
-    return { id: ++this.#number, frames };
+    const id = ++this.#number;
+    const text = JSON.stringify(fields);
+    // Fields hold until they are told anew. The gate may refuse them: only what it said that it took is not told again.
+    if (text === this.#held) return { id, frames: [picture] };
+    this.#held = undefined;
+    this.#sent = { id: `settings-${id}`, text };
+    return { id, frames: [JSON.stringify({ ...fields, request_id: this.#sent.id }), picture] };
   }
 
   // What a frame says: { kind } and what belongs to it.
@@ -53,7 +57,7 @@ export class Frames {
     }
     if (said.type === "x-fal-message") return this.#message(said);
     if (said.type === "x-fal-error") {
-      return said.error === "TIMEOUT" ? { kind: "rest" } : { kind: "rejected", word: said.error, detail: said.reason ?? said.error };
+      return said.error === "TIMEOUT" ? { kind: "rest" } : { kind: "rejected", word: said.error, detail: said.reason ?? said.error, id: said.sequence };
     }
     if (said.status === "error") return { kind: said.error === "Unauthorized" ? "unauthorised" : "rejected", detail: said.error };
     const url = said.images?.[0]?.url;
@@ -62,6 +66,7 @@ export class Frames {
 
   #message({ action, version, sequence, request_id, place, wait_s }) {
     if (action === "falgate.direct" && version === 1) [this.#direct, this.#number] = [true, 0];
+    if (action === "settings" && request_id === this.#sent.id) this.#held = this.#sent.text;
     if (action === "waiting") return { kind: "queued", place, seconds: wait_s };
     // The gate found nothing new to paint.
     return action === "similar" ? { kind: "same", id: sequence ?? request_id } : { kind: "note" };

@@ -7,6 +7,8 @@ const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 20_000;
 const SLOW_MS = 8_000;
 const GIVEN_UP_MS = 180_000;
+// Closes that the gate chooses, and what people are told of them.
+const CLOSES = { 1001: "drain", 1012: "drain", 1013: "full" };
 // Words of the gate's for what will be otherwise in a moment, and what people are told of them.
 const PASSING = { RATE_LIMITED: "limited", UNAVAILABLE: "busy", DEADLINE_EXCEEDED: "busy" };
 
@@ -135,7 +137,10 @@ export class Line extends EventTarget {
   #hear(data, told) {
     const said = told.frames.read(data);
     if (said.kind === "rest" || said.kind === "unauthorised") told.farewell = said.kind;
-    else if (said.kind === "rejected" || said.kind === "odd") this.#fault(said);
+    else if (said.kind === "rejected" || said.kind === "odd") {
+      // A picture whose settings were refused is refused after them; people were told why already.
+      if (said.id === undefined || said.id === this.#flight?.id) this.#fault(said);
+    }
     else if (said.kind === "same" && said.id === this.#flight?.id) {
       this.#landed();
       this.#pump();
@@ -219,8 +224,10 @@ export class Line extends EventTarget {
   async #closed({ code, reason }, told) {
     this.#socket = undefined;
     // What was on its way is lost.
-    if (this.#flight) this.#dirty = true;
+    if (this.#flight || this.#held !== undefined) this.#dirty = true;
     this.#landed();
+    clearTimeout(this.#held);
+    this.#held = undefined;
     const opening = this.#opening;
     if (told.farewell === "rest") {
       this.#tell("problem", null);
@@ -235,10 +242,9 @@ export class Line extends EventTarget {
       return this.#strikes > 1 ? this.#later({ kind: "expired" }) : this.#open();
     }
     this.#turn("connecting");
-    const problem =
-      code === 1001 || code === 1012 || code === 1013
-        ? { kind: "drain" }
-        : ((await this.#illness()) ?? (told.opened ? { kind: "lost", detail: reason } : { kind: "refused" }));
+    const problem = CLOSES[code]
+      ? { kind: CLOSES[code] }
+      : ((await this.#illness()) ?? (told.opened ? { kind: "lost", detail: reason } : { kind: "refused" }));
     if (opening === this.#opening) this.#later(problem);
   }
 

@@ -17,6 +17,7 @@ const sentences = {
   loading: ({ detail }) => `The model is still loading${detail ? ` (${detail})` : ""}. The picture comes as soon as it is ready.`,
   failed: () => "The engine of this gate has failed. Its log says why.",
   drain: () => "The gate is shutting down or restarting. The page comes back by itself.",
+  full: () => "The gate has more to keep in mind than it can hold right now. The page comes back by itself.",
   refused: () => "The gate refused the socket of this page.",
   lost: () => "The connection broke off.",
   expired: () => "The gate does not take the token that it gave. Its clock or its signing key may have changed.",

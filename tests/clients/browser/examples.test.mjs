@@ -1,6 +1,5 @@
 // The examples in a browser, as they stand in the repository, at a gate on another origin.
 
-import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -8,6 +7,7 @@ import { Gate, engine, merged } from "../js/harness/gate.mjs";
 import { root } from "../js/harness/places.mjs";
 import { Browser } from "./harness/browser.mjs";
 import { bundled } from "./harness/bundle.mjs";
+import { assertFollows } from "./harness/examples.mjs";
 import { Site } from "./harness/site.mjs";
 
 const examples = path.join(root, "examples");
@@ -27,32 +27,13 @@ after(async () => {
   await site?.close();
 });
 
-// A picture comes by itself, and another one for a stroke.
-async function assertFollows(view) {
-  const painted = (before) => view.until((before) => {
-    const image = document.querySelector("img");
-    return image?.naturalWidth === 512 && image.src !== before;
-  }, before, 60_000);
-  await painted("");
-  const before = await view.page.locator("img").getAttribute("src");
-  const box = await view.page.locator("canvas").boundingBox();
-  await view.page.mouse.move(box.x + 40, box.y + 40);
-  await view.page.mouse.down();
-  await view.page.mouse.move(box.x + 300, box.y + 200, { steps: 10 });
-  await view.page.mouse.up();
-  await painted(before);
-  assert.equal(await view.page.locator("[role=alert]").allTextContents().then((texts) => texts.join("")), "");
-  for (const socket of view.sockets) assert.ok(socket.url.startsWith(gate.url.replace("http", "ws")), socket.url);
-  view.assertQuiet();
-}
-
 test("the React page draws", async () => {
   const known = { "import.meta.env.VITE_FALGATE_URL": JSON.stringify(gate.url) };
   const entry = path.join(examples, "react-realtime/src/main.jsx");
   site.files["/src/main.jsx"] = await bundled(entry, { known, alias: { "@fal-ai/client": "fal-client-1-10" } });
   site.files["/"] = source("react-realtime/index.html").replaceAll("%VITE_FALGATE_URL%", gate.url);
   const view = await browser.open(site.url);
-  await assertFollows(view);
+  await assertFollows(view, gate);
   await view.picture("example-react");
   await view.page.close();
 });
@@ -60,7 +41,7 @@ test("the React page draws", async () => {
 test("the plain page draws", async () => {
   site.files["/"] = source("plain-page/index.html").replaceAll("http://127.0.0.1:8787", gate.url);
   const view = await browser.open(site.url);
-  await assertFollows(view);
+  await assertFollows(view, gate);
   await view.picture("example-plain");
   await view.page.close();
 });

@@ -1,69 +1,22 @@
 // The gate's own page, as people use it: mouse, keys, a phone, a gate that goes and comes back.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { after, before, describe, test } from "node:test";
-import { Gate, engine, merged } from "../js/harness/gate.mjs";
+import { Gate, merged } from "../js/harness/gate.mjs";
 import { Browser } from "./harness/browser.mjs";
+import { DESK, another, drawWith, firstPicture, look, lookThat, onBoard, settings, withPage as withPageAt } from "./harness/playground.mjs";
+import { freePort } from "./harness/site.mjs";
 
-const DESK = { viewport: { width: 1280, height: 860 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 const GONE = [/ERR_CONNECTION_REFUSED/, /ERR_SOCKET_NOT_CONNECTED|ERR_CONNECTION_RESET/, /WebSocket connection to .* failed/, /status of 503/];
 
-const settings = merged(engine, { playground: { enabled: true, side_px: 256 }, guard: { tokens: { keys: "memory" } } });
 let gate;
+const withPage = (look, use, url = gate.url) => withPageAt(look, url, use);
 
 before(async () => {
   gate = await Gate.start(settings, { key: null });
 });
 after(() => gate?.stop());
-
-// A browser of that look with the page open, for as long as `use` runs.
-async function withPage(look, use, url = gate.url) {
-  const browser = await Browser.start(look);
-  try {
-    const view = await browser.open(url);
-    await use(view, view.page);
-  } finally {
-    await browser.close();
-  }
-}
-
-// What the page's picture, or the one behind a URL, looks like: the colours of a coarse grid.
-async function look(url) {
-  const image = url ? Object.assign(new Image(), { src: url }) : document.querySelector("#picture img");
-  if (url) await image.decode();
-  if (!image?.naturalWidth) return null;
-  const copy = Object.assign(document.createElement("canvas"), { width: 16, height: 16 });
-  const paint = copy.getContext("2d", { willReadFrequently: true });
-  paint.drawImage(image, 0, 0, 16, 16);
-  return paint.getImageData(0, 0, 16, 16).data.join();
-}
-
-// Waits until the picture's look is as wanted, and gives it.
-async function lookThat(view, wanted, what) {
-  let now;
-  const wait = async () => wanted((now = await view.page.evaluate(look)));
-  await Gate.until(wait, `${what}\n${view.complaints.join("\n")}`, 30_000);
-  return now;
-}
-
-const another = (view, before) => lookThat(view, (now) => now && now !== before, "another picture");
-const firstPicture = (view) => another(view, null);
-
-// A point of the board, from 0 to 1, on the screen.
-async function onBoard(page) {
-  const box = await page.locator("#board").boundingBox();
-  return (x, y) => [box.x + x * box.width, box.y + y * box.height];
-}
-
-async function drawWith(page, from, to) {
-  const at = await onBoard(page);
-  await page.mouse.move(...at(...from));
-  await page.mouse.down();
-  await page.mouse.move(...at(...to), { steps: 12 });
-  await page.mouse.up();
-}
 
 // The board as a data URI, made as the page makes it.
 async function boardAsSent() {
@@ -203,71 +156,6 @@ describe("the page at /", () => {
   });
 });
 
-describe("when something is wrong, the page says so in a sentence", () => {
-  // What the page says when the gate's answer to a path is replaced.
-  async function said(replaced, sentence) {
-    const browser = await Browser.start(DESK);
-    try {
-      const view = await browser.open("about:blank");
-      for (const [path, answer] of Object.entries(replaced)) {
-        await view.page.route(`**${path}`, (route) => (answer === "broken" ? route.abort() : route.fulfill(answer)));
-      }
-      await view.page.goto(gate.url);
-      await view.until((sentence) => document.getElementById("notice-words").textContent.includes(sentence), sentence);
-      await view.until(() => document.getElementById("state-word").textContent === "not connected");
-      await view.page.unrouteAll();
-      await firstPicture(view);
-      await view.until(() => document.getElementById("notice").hidden);
-      view.assertQuiet(/Failed to load resource/);
-    } finally {
-      await browser.close();
-    }
-  }
-  const token = "/api/fal/token*";
-  const json = (status, body, headers = {}) => ({ status, headers, contentType: "application/json", body: JSON.stringify(body) });
-
-  test("no token", () => said({ [token]: json(403, { detail: "no" }) }, "gives this page no token"));
-  test("no tokens at all", () => said({ [token]: json(404, { detail: "no" }) }, "gives out no tokens"));
-  test("too many", () => said({ [token]: json(429, { detail: "slow down" }, { "retry-after": "2" }) }, "more than the gate allows for now"));
-  test("a gate that does not answer", () => said({ [token]: "broken" }, "The gate does not answer."));
-  test("a model that loads", () =>
-    said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the engine is loading: unet" }) }, "The model is still loading (unet)."));
-  test("a gate that drains", () => said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the gate is shutting down" }) }, "shutting down or restarting"));
-  test("an engine that failed", () => said({ [token]: json(503, {}), "/readyz": json(503, { detail: "the engine has failed" }) }, "engine of this gate has failed"));
-
-  test("offline, with the drawing kept for later", async () => {
-    await withPage(DESK, async (view, page) => {
-      await firstPicture(view);
-      await page.context().setOffline(true);
-      await page.evaluate(() => dispatchEvent(new Event("pagehide")));
-      const before = await page.evaluate(look);
-      await drawWith(page, [0.1, 0.1], [0.9, 0.9]);
-      await view.until(() => document.getElementById("notice-words").textContent.startsWith("You are offline."));
-      await page.context().setOffline(false);
-      await another(view, before);
-      view.assertQuiet(/ERR_INTERNET_DISCONNECTED/);
-    });
-  });
-
-  test("a token that is not taken, with a button for people who do not want to wait", async () => {
-    const browser = await Browser.start(DESK);
-    try {
-      const view = await browser.open("about:blank");
-      // So that the page's own tries are far apart.
-      await view.page.addInitScript(() => (Math.random = () => 1));
-      await view.page.route(`**${token}`, (route) => route.fulfill(json(200, "not.a.token")));
-      await view.page.goto(gate.url);
-      await view.until(() => /does not take the token.* Next try in [48] s/.test(document.getElementById("notice-words").textContent));
-      await view.page.unrouteAll();
-      await view.page.getByText("Try now").click();
-      await firstPicture(view);
-      view.assertQuiet();
-    } finally {
-      await browser.close();
-    }
-  });
-});
-
 describe("a gate that stops and comes back", () => {
   test("is told of, waited for, and painted by again", async () => {
     const port = await freePort();
@@ -335,11 +223,3 @@ describe("what people see", () => {
     });
   }
 });
-
-async function freePort() {
-  const server = createServer();
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}

@@ -54,10 +54,11 @@ export class View {
     page.on("pageerror", (error) => this.complaints.push(`uncaught: ${error.stack ?? error}`));
     page.on("request", (request) => this.requests.push(`${request.method()} ${request.url()}`));
     page.on("websocket", (socket) => {
-      const seen = { url: socket.url(), pictures: [0, 0], mostInFlight: 0, last: [], closed: false };
-      // Ways are 0 for what the page sends and 1 for what it gets. Bare pictures are the binary frames.
+      const seen = { url: socket.url(), texts: 0, pictures: [0, 0], mostInFlight: 0, last: [], closed: false };
+      // Ways are 0 for what the page sends and 1 for what it gets. Bare pictures are the binary frames; `texts` are those sent.
       const note = (way) => ({ payload }) => {
         seen.last[way] = payload;
+        seen.texts += way === 0 && !Buffer.isBuffer(payload) ? 1 : 0;
         seen.pictures[way] += Buffer.isBuffer(payload) ? 1 : 0;
         seen.mostInFlight = Math.max(seen.mostInFlight, seen.pictures[0] - seen.pictures[1]);
       };

@@ -32,3 +32,12 @@ export class Site {
     await new Promise((done) => this.#server.close(done));
   }
 }
+
+// A port of this machine that nobody listens on.
+export async function freePort() {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}

@@ -9,24 +9,31 @@ const require = createRequire(import.meta.url);
 // How long a test waits for what must come.
 const WAIT_MS = 60_000;
 
-// Released versions with sockets. What is known of them (protocol spec 6):
+// Released versions with sockets: those that protocol spec 6 and 13 name. What is known of them:
 // - `old`: a serverless-client, whose settings are global;
-// - `legacy`: calls `{n}-{alias}.gateway.alpha.fal.ai/ws`;
+// - `legacy`: calls `{n}-{alias}.gateway.alpha.fal.ai/ws`; `aliased`: calls `/ws` for an app that it knows from that time;
 // - `dialect`: what it sends for plain values; `mixes`: sends binary frames for values with bytes in them;
+// - `hoards`: sends all that waited for its socket, not the last alone;
 // - `tells`: has `onError` for `x-fal-error`, `hushes`: says nothing of `TIMEOUT`;
 // - `closes`: its `close()` closes; `codes`: takes `encodeMessage` and `path`; `provides`: takes `tokenProvider`;
-// - `recovers`: gets another token by itself once one was told to be bad;
+// - `recovers`: gets another token by itself with the next input once one was told to be bad; others at their timer;
 // - `refreshes`: asks for a new token while its socket is open; `dropsTokens`: forgets its token with its socket;
 // - `wedges`: sends nothing any more once it could not connect; `shares`: has one token for an app in all connections.
+const SIX = { old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false, wedges: true, shares: true };
 export const versions = [
   { name: "@fal-ai/client 1.10.1", from: "fal-client-1-10", closes: true, codes: true, provides: true, refreshes: true, dropsTokens: true },
   { name: "@fal-ai/client 1.9.4", from: "fal-client-1-9", closes: true, codes: true, provides: true, refreshes: true },
+  { name: "@fal-ai/client 1.9.2", from: "fal-client-1-9-2", closes: true, codes: true, provides: true },
+  { name: "@fal-ai/client 1.8.5", from: "fal-client-1-8", closes: true, codes: true },
   { name: "@fal-ai/client 1.8.2", from: "fal-client-1-8-2", closes: true },
   { name: "@fal-ai/client 1.2.3", from: "fal-client-1-2", closes: true },
+  { name: "@fal-ai/client 1.0.2", from: "fal-client-1-0", closes: true },
   { name: "@fal-ai/serverless-client 0.15.0", from: "serverless-client-0-15", old: true, closes: true },
   { name: "@fal-ai/serverless-client 0.10.4", from: "serverless-client-0-10", old: true },
+  { name: "@fal-ai/serverless-client 0.9.3", from: "serverless-client-0-9", old: true, aliased: true, dialect: "text", mixes: true },
   { name: "@fal-ai/serverless-client 0.7.4", from: "serverless-client-0-7", old: true, legacy: true, dialect: "text", mixes: true, hushes: false },
-  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", old: true, legacy: true, dialect: "text", tells: false, hushes: false, recovers: false, wedges: true, shares: true },
+  { name: "@fal-ai/serverless-client 0.6.1", from: "serverless-client-0-6", ...SIX },
+  { name: "@fal-ai/serverless-client 0.6.0", from: "serverless-client-0-6-0", ...SIX, hoards: true },
 ].map((facts) => ({ dialect: "binary", tells: true, hushes: true, recovers: true, mixes: facts.dialect !== "text", ...facts, package: require(facts.from) }));
 
 export const byName = (from) => versions.find((version) => version.from === from);
@@ -43,14 +50,21 @@ export function watchAll() {
   console.warn = (text, ...more) => /^\[fal.realtime\]|fal credentials are exposed/.test(String(text)) || warn(text, ...more);
   const Native = globalThis.WebSocket;
   globalThis.WebSocket = class WebSocket extends Native {
+    #seen;
+
     constructor(url) {
       super(url);
-      context.getStore()?.opened(this, url);
+      this.#seen = context.getStore()?.opened(this, url);
       let ended = false;
       this.addEventListener("close", () => (ended = true));
       // A browser says that a socket that could not be opened is closed; Node 20 only says that there was an error.
       this.addEventListener("error", () =>
         setImmediate(() => ended || this.dispatchEvent(Object.assign(new Event("close"), { code: 1006, reason: "", wasClean: false }))));
+    }
+
+    send(data) {
+      super.send(data);
+      if (this.#seen) this.#seen.sent += 1;
     }
   };
   const fetch = globalThis.fetch;
@@ -119,7 +133,7 @@ export class Painter {
   }
 
   opened(socket, url) {
-    const seen = { url: new URL(url), socket, texts: [], kinds: [], closed: null };
+    const seen = { url: new URL(url), socket, sent: 0, texts: [], kinds: [], closed: null };
     this.sockets.push(seen);
     socket.addEventListener("message", ({ data }) => {
       const kind = typeof data === "string" ? "text" : "binary";
@@ -132,12 +146,23 @@ export class Painter {
       seen.closed = { code, reason, at: performance.now() };
       this.changed();
     });
+    return seen;
   }
 
   // Sends, and gives the name of what was sent.
   send(message = input()) {
     context.run(this, () => this.connection.send(message));
     return message.request_id;
+  }
+
+  // Sends as a hand does that never rests: so many inputs a second, by the clock, so that a machine that lags sends no
+  // fewer. Gives the name of each, and how many results had come when it was sent.
+  async burst(perSecond, ms, over) {
+    const sent = [];
+    const begun = performance.now();
+    for (let passed; (passed = performance.now() - begun) < ms; await wait(1000 / perSecond))
+      while (sent.length < (passed * perSecond) / 1000) sent.push({ after: this.results.length, name: this.send(input(over)) });
+    return sent;
   }
 
   close() {

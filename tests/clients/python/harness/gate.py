@@ -135,6 +135,11 @@ class Gate:
     def metrics(self) -> str:
         return urllib.request.urlopen(f"{self.admin}/metrics", timeout=5).read().decode()
 
+    def metric(self, line: str) -> float:
+        """The value of one line of the metrics, 0 where there is none: `falgate_socket_ended_total{end="idle"}`."""
+        found = (text.rpartition(" ") for text in self.metrics().splitlines())
+        return next((float(value) for name, _, value in found if name == line), 0.0)
+
     def stop(self) -> None:
         """Ends the gate, and fails if it wrote a secret anywhere or did not end well."""
         self._process.send_signal(signal.SIGTERM)
