@@ -26,7 +26,7 @@ use up::UpWatch;
 
 use super::budget::InputAccount;
 use super::judge::Judge;
-use super::metrics::{From, RelayMetrics, Tally};
+use super::metrics::{RelayMetrics, Sender, Tally};
 use super::settings::SocketSettings;
 use crate::upstream::Alarm;
 use crate::wire::frame::{FrameLimits, FrameSender};
@@ -96,8 +96,8 @@ where
         Self {
             client,
             upstream,
-            up: Direction::new(FrameSender::Client, client_limits, metrics.direction(From::Client)).with_rates(rates),
-            down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(From::Upstream)),
+            up: Direction::new(FrameSender::Client, client_limits, metrics.direction(Sender::Client)).with_rates(rates),
+            down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(Sender::Upstream)),
             up_watch: UpWatch::new(judge).with_account(account),
             down_watch: DownWatch::new(results),
             pool,
