@@ -10,6 +10,8 @@ mod farewell;
 mod meaning;
 mod pool;
 mod rate;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::task::{Context, Poll};
@@ -116,7 +118,8 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             // While a client does not read what it is told of its inputs, no more of them are read.
-            if self.down.waiting_between() < REPLIES {
+            let reads_inputs = self.down.waiting_between() < REPLIES;
+            if reads_inputs {
                 let sides = (&mut self.client, &mut self.upstream);
                 if let Poll::Ready(end) = self.up.pump(cx, sides, (&mut self.up_watch, &self.pool)) {
                     return Poll::Ready(end);
@@ -129,6 +132,10 @@ where
             let sides = (&mut self.upstream, &mut self.client);
             if let Poll::Ready(end) = self.down.pump(cx, sides, (&mut self.down_watch, &self.pool)) {
                 return Poll::Ready(end);
+            }
+            if !reads_inputs && self.down.waiting_between() < REPLIES {
+                // Whoever woke this task for the client's inputs does not come again.
+                continue;
             }
             self.settle();
             if self.up_watch.keeps_newest() && !self.keeps_newest && self.down_watch.is_confirmed() {
