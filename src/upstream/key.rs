@@ -3,6 +3,7 @@
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::echo::repeats;
 use crate::wire::TargetUrl;
 
 /// A fal key, `id:secret` as one text. It cannot be printed, compared or serialised.
@@ -57,6 +58,12 @@ impl FalKey {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.text.expose_secret() == other.text.expose_secret()
     }
+
+    /// Whether a text from outside repeats the key, its secret half, or a part of them.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        let key = self.text.expose_secret();
+        repeats(text, key) || key.split_once(':').is_some_and(|(_, secret)| repeats(text, secret))
+    }
 }
 
 /// Puts the key onto a request to an admitted target, in place of any other `authorization`.
@@ -80,6 +87,13 @@ mod tests {
             assert!(FalKey::new(bad.to_owned()).is_err(), "{bad:?}");
         }
         assert!(FalKey::new("id:secret\n".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_found_in_a_text_that_repeats_it_or_its_secret() {
+        let key = FalKey::new("canary-id:hush".to_owned()).unwrap();
+        assert!(key.is_in("no user for Key canary-id:hush") && key.is_in("bad secret hush"));
+        assert!(!key.is_in("no user found") && !key.is_in("canary"));
     }
 
     #[test]

@@ -175,6 +175,11 @@ impl KeyRing {
         fresh.min_by_key(|slot| slot.rests_until_ms.load(Ordering::Relaxed).saturating_sub(now)).cloned()
     }
 
+    /// Whether a text from outside repeats one of the keys.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        self.0.slots.load().iter().any(|slot| slot.key.is_in(text))
+    }
+
     /// Lets a key rest.
     pub(super) fn rest(&self, slot: &Slot, why: Rest) {
         let long = match why {

@@ -7,6 +7,7 @@ mod address;
 mod alarm;
 mod client;
 mod dial;
+mod echo;
 mod error;
 mod key;
 mod key_layer;

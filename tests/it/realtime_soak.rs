@@ -190,7 +190,7 @@ async fn bad_neighbours_disturb_nobody_and_leave_nothing_behind() {
         () = soak => {}
         () = echo => {}
     }
-    let relayed = metric(&gate, "falgate_relay_frames_total{from=\"Client\"} ").await;
+    let relayed = metric(&gate, "falgate_relay_frames_total{from=\"client\"} ").await;
     assert!(relayed >= f64::from(6 * STROKES), "{relayed}");
     let run = gate.post(crate::gate_support::APP, json!({"prompt": "a", "image_url": "data:,"}).to_string()).await;
     assert_eq!(run.status.as_u16(), 422, "it still answers, and nothing holds its places: {run:?}");

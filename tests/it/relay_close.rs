@@ -8,9 +8,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tracing::Dispatch;
 
 use crate::engine_support::within;
 use crate::support::fake_sockets::{Answer, FakeSockets, FalSocket};
+use crate::support::log::Log;
 use crate::support::relay_gate::{Client, RelayGate, closed, next};
 
 async fn started(sockets: SocketSettings) -> (FakeSockets, RelayGate) {
@@ -45,7 +47,31 @@ async fn a_clients_close_without_a_code_is_answered_with_1000() {
     assert_eq!(next(&mut socket).await, Message::text("the last stroke"));
     assert_eq!(closed(&mut socket).await.unwrap().code, CloseCode::Normal);
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientClosed\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"client_closed\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn a_socket_that_ended_has_a_line_that_says_whose_it_was_and_how_it_ended() {
+    let log = Log::default();
+    // With a single subscriber, tracing remembers what the thread that meets a line first has.
+    let _second = Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish());
+    let _guard = tracing::dispatcher::set_default(&Dispatch::new(
+        tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish(),
+    ));
+    let (fal, gate) = started(SocketSettings::default()).await;
+    let (mut client, mut socket) = gate.pair(&fal).await;
+    client.text("{}").await;
+    next(&mut socket).await;
+    within(client.socket.close(None)).await.unwrap();
+    client.closes(1000).await;
+    gate.no_pass_is_held().await;
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("a relayed socket ended")).unwrap_or_else(|| panic!("{text}"));
+    for field in
+        ["endpoint=\"fal-ai/lcm-sd15-i2i\"", "caller=\"painter\"", "end=\"client_closed\"", "messages_in=1", "seconds="]
+    {
+        assert!(line.contains(field), "{field} in {line}");
+    }
 }
 
 #[tokio::test]
@@ -99,7 +125,7 @@ async fn an_upstream_that_breaks_off_is_1011_with_a_sentence() {
     drop(socket);
     assert_eq!(client.closes(1011).await, "the upstream broke off");
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"UpstreamLost\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"upstream_lost\"}"), 1.0);
 }
 
 #[tokio::test]
@@ -163,7 +189,7 @@ async fn a_socket_grows_old_at_times_that_differ() {
     }
     assert!(ages.iter().all(|age| (890_000..=1_003_000).contains(age)), "{ages:?}");
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Old\"}"), 8.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"old\"}"), 8.0);
 }
 
 #[tokio::test]
@@ -174,14 +200,14 @@ async fn a_drain_ends_sockets_in_silence_after_the_message_under_way() {
     within(socket.send(Message::text("confirmed"))).await.unwrap();
     busy.hears("confirmed").await;
     within(socket.send(Message::Frame(Frame::message("half ", OpCode::Data(Data::Text), false)))).await.unwrap();
-    gate.until("falgate_relay_frames_total{from=\"Upstream\"}", 2.0).await;
+    gate.until("falgate_relay_frames_total{from=\"upstream\"}", 2.0).await;
     gate.drain();
     ends_in_silence(&mut quiet).await;
     within(socket.send(Message::Frame(Frame::message("and half", OpCode::Data(Data::Continue), true)))).await.unwrap();
     busy.hears("half and half").await;
     ends_in_silence(&mut busy).await;
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Drained\"}"), 2.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"drained\"}"), 2.0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +219,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let flooding = async { while socket.send(Message::binary(vec![0; 100_000])).await.is_ok() {} };
     within(flooding).await;
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientStalled\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"client_stalled\"}"), 1.0);
     drop(client);
 }
 

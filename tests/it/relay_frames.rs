@@ -50,11 +50,11 @@ async fn text_and_binary_pass_both_ways_as_they_are() {
         assert_eq!(client.next().await, *message);
     }
     let bytes: usize = messages.iter().map(Message::len).sum();
-    assert_eq!(gate.metric("falgate_relay_frames_total{from=\"Client\"}"), 8.0);
-    assert!(gate.metric("falgate_relay_bytes_total{from=\"Upstream\"}") > bytes as f64);
+    assert_eq!(gate.metric("falgate_relay_frames_total{from=\"client\"}"), 8.0);
+    assert!(gate.metric("falgate_relay_bytes_total{from=\"upstream\"}") > bytes as f64);
     drop(client);
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_messages_total{from=\"Upstream\"}"), 8.0);
+    assert_eq!(gate.metric("falgate_relay_messages_total{from=\"upstream\"}"), 8.0);
     assert_eq!(
         gate.metric("falgate_relay_pictures_total"),
         7.0,
@@ -99,7 +99,7 @@ async fn a_large_message_of_either_side_ends_both_with_1009() {
     assert_eq!(closed(&mut fal).await.unwrap().code, CloseCode::Size);
     assert!(client.closes(1009).await.contains("larger than 1000 bytes"));
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"ClientFault\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"client_fault\"}"), 1.0);
 
     let (gate, mut client, mut fal) = pair(small()).await;
     say(&mut fal, Message::binary(vec![0; 2001])).await;
@@ -184,7 +184,7 @@ fn unhurried() -> SocketSettings {
 async fn a_reader_that_stalls_stops_the_writer_on_the_far_side() {
     let (gate, mut client, mut fal) = pair(unhurried()).await;
     let sent = fill(&mut fal).await;
-    let read = gate.metric("falgate_relay_bytes_total{from=\"Upstream\"}");
+    let read = gate.metric("falgate_relay_bytes_total{from=\"upstream\"}");
     assert!(read < sent as f64 + 1_000_000.0);
     // Two kernels' buffers and one of ours: what lies between is bounded, however long the writer waits.
     let more = fill(&mut fal).await;
@@ -316,7 +316,7 @@ async fn a_refusal_waits_for_the_end_of_a_message_under_way() {
     say(&mut fal, Message::text("a result that is whole")).await;
     client.hears("a result that is whole").await;
     say(&mut fal, Message::Frame(Frame::message("one ", OpCode::Data(Data::Text), false))).await;
-    gate.until("falgate_relay_frames_total{from=\"Upstream\"}", 2.0).await;
+    gate.until("falgate_relay_frames_total{from=\"upstream\"}", 2.0).await;
     client.text(r#"{"num_inference_steps":50}"#).await;
     client.text(r#"{"num_inference_steps":1}"#).await;
     next(&mut fal).await;

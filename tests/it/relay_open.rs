@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::engine_support::within;
 use crate::support::fake_sockets::{Answer, FakeSockets};
@@ -230,7 +232,7 @@ async fn a_second_refusal_is_told_instead_of_tried_for_ever() {
     within(second.send(Message::text(UNAUTHORIZED))).await.unwrap();
     assert_eq!(refusal(&mut client).await, "UPSTREAM_REFUSED");
     gate.all_ended().await;
-    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"Unauthorized\"}"), 1.0);
+    assert_eq!(gate.metric("falgate_relay_ended_total{end=\"unauthorized\"}"), 1.0);
 }
 
 #[tokio::test]
@@ -253,9 +255,36 @@ async fn a_socket_says_nothing_of_fals_to_its_client() {
     let gate = RelayGate::to(&fal, SocketSettings::default()).await;
     // The answer to the client's handshake is looked at in `connect`: fal's own headers hold a canary.
     let (mut client, mut socket) = gate.pair(&fal).await;
-    let code = tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Policy;
-    let reason = "Forbidden canary-token-0".into();
-    let close = tokio_tungstenite::tungstenite::protocol::CloseFrame { code, reason };
-    within(socket.close(Some(close))).await.unwrap();
+    within(socket.close(Some(forbidden("canary-token-0")))).await.unwrap();
     assert_eq!(client.closes(1008).await, "");
+}
+
+fn forbidden(what: &str) -> CloseFrame {
+    CloseFrame { code: CloseCode::Policy, reason: format!("Forbidden {what}").into() }
+}
+
+#[tokio::test]
+async fn a_reason_that_repeats_the_key_or_token_or_a_part_of_them_reaches_nobody() {
+    for echoed in [CANARY, "Key canary-id:can", "to canary-secret", "/x?fal_jwt_token=canary%2Dtoken%2D0"] {
+        for auth in [SocketAuth::Key, SocketAuth::Token] {
+            let is_shown = auth == SocketAuth::Token || !echoed.contains("token");
+            let fal = FakeSockets::open().await;
+            let gate = RelayGate::to(&fal, SocketSettings { auth, ..SocketSettings::default() }).await;
+            let (mut client, mut socket) = gate.pair(&fal).await;
+            within(socket.close(Some(forbidden(echoed)))).await.unwrap();
+            let said = client.closes(1008).await;
+            assert_eq!(said.is_empty(), is_shown, "{auth:?}: {echoed} became {said}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_fal_does_not_open_counts_until_its_client_is_gone() {
+    let fal = FakeSockets::scripted(|_| Answer::Status(503, "down")).await;
+    let gate = RelayGate::to(&fal, by_key()).await;
+    let mut client = gate.connect().await;
+    assert_eq!(client.json().await["error"], "UPSTREAM_FAILED");
+    assert_eq!(gate.passes(), 1, "its client has not answered the close");
+    client.closes(1000).await;
+    gate.no_pass_is_held().await;
 }

@@ -23,8 +23,8 @@ const FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// Leads requests that ask for a socket to `sockets`, and all others to `direct`.
 ///
-/// Needs [`ClientAddr`]. Adds [`crate::wire::TargetUrl`], [`SocketPass`] and, where they are known, [`crate::guard::Caller`]
-/// and [`crate::guard::Tier`];
+/// Needs [`ClientAddr`]. Adds [`crate::wire::TargetUrl`], [`SocketPass`] and, where they are known, [`crate::guard::Caller`],
+/// [`CallerNote`] and [`crate::guard::Tier`];
 /// takes the token out of the URL and `authorization` out of the headers. Foreign pages must have been refused before. A
 /// socket over a limit is refused with 429 or 503; a token or key that opens nothing is answered on the socket.
 #[derive(Debug, Clone)]
@@ -123,6 +123,9 @@ impl<S, D> SocketDoor<S, D> {
         let note = caller.as_ref().map(|caller| CallerNote(Arc::clone(&caller.name)));
         let extensions = request.extensions_mut();
         extensions.insert(target);
+        if let Some(note) = &note {
+            extensions.insert(note.clone());
+        }
         extensions.insert(SocketPass::new((pass, seat)));
         if let Some(caller) = caller {
             extensions.insert(caller);

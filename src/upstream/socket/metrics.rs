@@ -1,6 +1,6 @@
 //! What is counted about relayed sockets.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,15 +11,25 @@ use super::tunnel::EndWord;
 use crate::wire::frame::FrameHeader;
 
 /// Who sent what is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(super) enum From {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Sender {
     Client,
     Upstream,
 }
 
+impl EncodeLabelValue for Sender {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+        .encode(encoder)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FromLabel {
-    from: From,
+struct SenderLabel {
+    from: Sender,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,9 +42,9 @@ struct EndLabel {
 pub struct RelayMetrics {
     open: Gauge,
     ended: Family<EndLabel, Counter>,
-    frames: Family<FromLabel, Counter>,
-    messages: Family<FromLabel, Counter>,
-    bytes: Family<FromLabel, Counter>,
+    frames: Family<SenderLabel, Counter>,
+    messages: Family<SenderLabel, Counter>,
+    bytes: Family<SenderLabel, Counter>,
     pictures: Counter,
     refused_inputs: Counter,
     unopened: Counter,
@@ -90,8 +100,8 @@ impl RelayMetrics {
         self.ended.get_or_create(&EndLabel { end }).inc();
     }
 
-    pub(super) fn direction(&self, from: From) -> DirectionMetrics {
-        let label = FromLabel { from };
+    pub(super) fn direction(&self, from: Sender) -> DirectionMetrics {
+        let label = SenderLabel { from };
         DirectionMetrics {
             frames: self.frames.get_or_create_owned(&label),
             bytes: self.bytes.get_or_create_owned(&label),
@@ -99,8 +109,8 @@ impl RelayMetrics {
     }
 
     /// Counts the messages of a socket that ended.
-    pub(super) fn messages(&self, from: From, count: u64) {
-        self.messages.get_or_create(&FromLabel { from }).inc_by(count);
+    pub(super) fn messages(&self, from: Sender, count: u64) {
+        self.messages.get_or_create(&SenderLabel { from }).inc_by(count);
     }
 
     pub(super) fn pictures(&self, count: u64) {

@@ -17,6 +17,7 @@ use super::metrics::RelayMetrics;
 use super::settings::SocketAuth;
 use super::shake::{Shaken, shake};
 use super::token::{FalToken, FalTokens};
+use crate::telemetry::CallerNote;
 use crate::upstream::key::attach_key;
 use crate::upstream::key_ring::{Rest, Slot};
 use crate::upstream::{Address, KeyRing};
@@ -28,6 +29,8 @@ pub(super) struct SocketCall {
     pub(super) target: TargetUrl,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) request_id: Option<String>,
+    /// Who asks, for the log.
+    pub(super) caller: Option<CallerNote>,
     /// What its inputs are charged to, until the socket is open.
     pub(super) account: Option<Box<dyn InputAccount>>,
     /// Its place in counts, held until the socket ends.
@@ -46,6 +49,15 @@ impl SocketCall {
 pub(super) enum Shown {
     Token(Arc<FalToken>),
     Key(Arc<Slot>),
+}
+
+impl Shown {
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            Self::Token(token) => token.is_in(text),
+            Self::Key(slot) => slot.key().is_in(text),
+        }
+    }
 }
 
 /// Opens sockets.
@@ -81,6 +93,11 @@ where
             Err(_) => self.metrics.unopened(),
         }
         opened
+    }
+
+    /// Whether a text of fal's repeats what fal was shown on a socket, or a key.
+    pub(super) fn repeats_a_secret(&self, text: &str, shown: &Shown) -> bool {
+        shown.is_in(text) || self.keys.is_in(text)
     }
 
     async fn with_token(&self, call: &SocketCall, refused: Option<&Shown>) -> Result<(Shaken, Shown), OpenError> {

@@ -16,7 +16,7 @@ use super::budget::{EachInput, InputAccount, InputBudget};
 use super::dial::Line;
 use super::error::OpenError;
 use super::judge::Judge;
-use super::metrics::{From, RelayMetrics};
+use super::metrics::{RelayMetrics, Sender};
 use super::open::{Opener, Shown, SocketCall};
 use super::rules::InputRules;
 use super::settings::SocketSettings;
@@ -75,11 +75,12 @@ where
             Err(error) => {
                 warn(&call, &error);
                 let (words, metrics) = (error.to_farewell(), self.metrics.clone());
-                // Ends by its own deadlines.
+                // Ends by its own deadlines. The socket counts until then.
                 tokio::spawn(async move {
                     if let Ok(client) = upgrade.await {
                         refuse(&mut TokioIo::new(client), words, &metrics).await;
                     }
+                    drop(call);
                 });
             }
         }
@@ -108,7 +109,8 @@ where
                 break end;
             }
         };
-        Box::pin(open.end(&end)).await;
+        let words = self.words(&open, &end);
+        Box::pin(farewell(&mut open.tunnel, &end, words)).await;
         self.report(&open, &end, began.elapsed());
     }
 
@@ -161,43 +163,35 @@ where
         false
     }
 
+    /// What both sides are told; nothing of fal's that is not for the client.
+    fn words(&self, open: &Open, end: &End) -> Farewell {
+        let mut words = Farewell::of(end);
+        if self.opener.repeats_a_secret(&words.client.text, &open.shown) {
+            words.client.text = "".into();
+        }
+        words
+    }
+
     /// Writes the socket's line.
     fn report(&self, open: &Open, end: &End, lived: Duration) {
         let (client, upstream, pictures) = open.tunnel.tallies();
         self.metrics.ended(end.word());
-        self.metrics.messages(From::Client, client.messages);
-        self.metrics.messages(From::Upstream, upstream.messages);
+        self.metrics.messages(Sender::Client, client.messages);
+        self.metrics.messages(Sender::Upstream, upstream.messages);
         self.metrics.pictures(pictures);
         tracing::info!(
-            endpoint = open.call.endpoint(),
             request_id = open.call.request_id.as_deref(),
-            end = ?end.word(),
-            lived_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
+            endpoint = open.call.endpoint(),
+            caller = open.call.caller.as_ref().map(|caller| &*caller.0),
+            end = end.word().as_str(),
             messages_in = client.messages,
             bytes_in = client.bytes,
             messages_out = upstream.messages,
             bytes_out = upstream.bytes,
             pictures,
+            seconds = lived.as_secs_f64(),
             "a relayed socket ended"
         );
-    }
-}
-
-impl Open {
-    async fn end(&mut self, end: &End) {
-        let words = self.words(end);
-        farewell(&mut self.tunnel, end, words).await;
-    }
-
-    /// What both sides are told; nothing of fal's that is not for the client.
-    fn words(&self, end: &End) -> Farewell {
-        let mut words = Farewell::of(end);
-        if let Shown::Token(token) = &self.shown
-            && token.is_in(&words.client.text)
-        {
-            words.client.text = "".into();
-        }
-        words
     }
 }
 

@@ -31,7 +31,8 @@ use crate::wire::{Body, CallKind, HostClass, RequestId, TargetUrl, ToProblem};
 /// Makes [`SocketRelay`] out of a client that has the key.
 ///
 /// Needs a [`TargetUrl`] in the request, and hyper's upgrade where that asks for a socket; holds its
-/// [`SocketPass`](crate::wire::SocketPass) until the socket ends. The inner service answers all
+/// [`SocketPass`](crate::wire::SocketPass) until the socket ends, and names the [`CallerNote`](crate::telemetry::CallerNote) of
+/// the handshake in its log line. The inner service answers all
 /// other calls, and mints the tokens that fal is shown: it must attach the key, as [`FalKeyLayer`](crate::upstream::FalKeyLayer) does.
 ///
 /// ```
@@ -194,7 +195,8 @@ where
         let relay = Arc::clone(&self.relay);
         let account = relay.account(&target, &request);
         let pass = request.extensions_mut().remove();
-        let call = SocketCall { target, user_agent, request_id, account, _pass: pass };
+        let caller = request.extensions_mut().remove();
+        let call = SocketCall { target, user_agent, request_id, caller, account, _pass: pass };
         Either::Right(Box::pin(async move {
             relay.take(call, upgrade).await;
             Ok(handshake.accept())

@@ -16,6 +16,7 @@ use tower_service::Service;
 
 use super::error::OpenError;
 use super::metrics::RelayMetrics;
+use crate::upstream::echo::repeats;
 use crate::wire::{AllowedTargets, Body, TargetSettings, TargetUrl, collect};
 
 /// Apps for which a token is kept.
@@ -46,12 +47,16 @@ impl FalToken {
     /// Writes it where fal looks for it: into the query of a handshake.
     pub(super) fn write_into(&self, query: &mut String) {
         query.push_str("fal_jwt_token=");
-        query.extend(percent_encoding::utf8_percent_encode(self.0.expose_secret(), percent_encoding::NON_ALPHANUMERIC));
+        query.push_str(&self.encoded());
     }
 
-    /// Whether a text holds it.
+    fn encoded(&self) -> String {
+        percent_encoding::utf8_percent_encode(self.0.expose_secret(), percent_encoding::NON_ALPHANUMERIC).to_string()
+    }
+
+    /// Whether a text from outside repeats it, as it is or as it stands in a URL, or a part of it.
     pub(super) fn is_in(&self, text: &str) -> bool {
-        text.contains(self.0.expose_secret())
+        repeats(text, self.0.expose_secret()) || repeats(text, &self.encoded())
     }
 }
 

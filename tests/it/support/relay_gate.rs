@@ -2,11 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use falgate::telemetry::CallerNote;
 use falgate::upstream::{
     FalKeyLayer, KeyRing, RelayMetrics, SocketRelayLayer, SocketSettings, UpstreamClient, UpstreamSettings,
 };
-use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, TargetSettings};
+use falgate::wire::{AllowedTargets, Body, Door, EndpointPattern, HostClass, PlainPath, SocketPass, TargetSettings};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -32,6 +34,24 @@ pub(crate) struct RelayGate {
     pub(crate) address: SocketAddr,
     registry: Registry,
     drain: watch::Sender<bool>,
+    /// Passes of sockets that are held.
+    passes: Arc<watch::Sender<usize>>,
+}
+
+/// A place in a count.
+struct Place(Arc<watch::Sender<usize>>);
+
+impl Place {
+    fn taken(passes: &Arc<watch::Sender<usize>>) -> Self {
+        passes.send_modify(|passes| *passes += 1);
+        Self(Arc::clone(passes))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.send_modify(|passes| *passes -= 1);
+    }
 }
 
 /// What a relay is made of, before it serves.
@@ -62,12 +82,16 @@ impl RelayGate {
             .service(UpstreamClient::new(settings).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let passes = Arc::new(watch::Sender::new(0));
+        let counted = Arc::clone(&passes);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let relay = relay.clone();
+                let (relay, passes) = (relay.clone(), Arc::clone(&counted));
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let mut relay = relay.clone();
-                    async move { Ok::<Response<Body>, Infallible>(relay.call(admitted(request)).await.unwrap()) }
+                    let (mut relay, mut request) = (relay.clone(), admitted(request));
+                    request.extensions_mut().insert(SocketPass::new(Place::taken(&passes)));
+                    request.extensions_mut().insert(CallerNote("painter".into()));
+                    async move { Ok::<Response<Body>, Infallible>(relay.call(request).await.unwrap()) }
                 });
                 tokio::spawn(async move {
                     let server = hyper::server::conn::http1::Builder::new();
@@ -75,7 +99,7 @@ impl RelayGate {
                 });
             }
         });
-        Self { address, registry, drain }
+        Self { address, registry, drain, passes }
     }
 
     /// A client's socket.
@@ -107,6 +131,16 @@ impl RelayGate {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         let found = text.lines().find_map(|known| known.strip_prefix(line));
         found.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Passes of sockets that are held.
+    pub(crate) fn passes(&self) -> usize {
+        *self.passes.borrow()
+    }
+
+    /// Waits until no pass is held.
+    pub(crate) async fn no_pass_is_held(&self) {
+        within(self.passes.subscribe().wait_for(|passes| *passes == 0)).await.unwrap();
     }
 
     /// Waits until no socket is open.

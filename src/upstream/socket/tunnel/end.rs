@@ -1,6 +1,6 @@
 //! How sockets end.
 
-use prometheus_client::encoding::EncodeLabelValue;
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 use crate::wire::frame::{CloseReason, FrameFault};
 
@@ -56,7 +56,7 @@ impl Breach {
 }
 
 /// The same, as a word for metrics and logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum EndWord {
     ClientClosed,
     ClientLost,
@@ -70,6 +70,31 @@ pub(crate) enum EndWord {
     Idle,
     Old,
     Drained,
+}
+
+impl EndWord {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client_closed",
+            Self::ClientLost => "client_lost",
+            Self::ClientStalled => "client_stalled",
+            Self::ClientFault => "client_fault",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamLost => "upstream_lost",
+            Self::UpstreamStalled => "upstream_stalled",
+            Self::UpstreamFault => "upstream_fault",
+            Self::Unauthorized => "unauthorized",
+            Self::Idle => "idle",
+            Self::Old => "old",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl EncodeLabelValue for EndWord {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
 }
 
 impl End {

@@ -14,7 +14,7 @@ use super::meaning::Stop;
 use super::up::UpWatch;
 use super::{BufferPool, End, Tunnel};
 use crate::upstream::socket::control::{write_error, write_timeout};
-use crate::upstream::socket::metrics::{From, RelayMetrics};
+use crate::upstream::socket::metrics::{RelayMetrics, Sender};
 use crate::wire::frame::{CloseReason, FrameLimits, FrameSender, close_code, write_close};
 
 /// Time for a message under way to end, and for a side to answer a close.
@@ -144,9 +144,9 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     const LIMITS: FrameLimits = FrameLimits { frame_bytes: 1 << 24, message_bytes: 1 << 24, fragments: 1 << 10 };
-    let mut down = Direction::new(FrameSender::Server, LIMITS, metrics.direction(From::Upstream));
+    let mut down = Direction::new(FrameSender::Server, LIMITS, metrics.direction(Sender::Upstream));
     down.say(&words.frames());
-    let mut up = Direction::new(FrameSender::Client, LIMITS, metrics.direction(From::Client));
+    let mut up = Direction::new(FrameSender::Client, LIMITS, metrics.direction(Sender::Client));
     let (mut watch, pool) = (UpWatch::new(None), BufferPool::new(0));
     watch.forget_newest();
     let _ = timeout(GRACE, async {

@@ -10,6 +10,8 @@ mod farewell;
 mod meaning;
 mod pool;
 mod rate;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::task::{Context, Poll};
@@ -26,7 +28,7 @@ use up::UpWatch;
 
 use super::budget::InputAccount;
 use super::judge::Judge;
-use super::metrics::{From, RelayMetrics, Tally};
+use super::metrics::{RelayMetrics, Sender, Tally};
 use super::settings::SocketSettings;
 use crate::upstream::Alarm;
 use crate::wire::frame::{FrameLimits, FrameSender};
@@ -96,8 +98,8 @@ where
         Self {
             client,
             upstream,
-            up: Direction::new(FrameSender::Client, client_limits, metrics.direction(From::Client)).with_rates(rates),
-            down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(From::Upstream)),
+            up: Direction::new(FrameSender::Client, client_limits, metrics.direction(Sender::Client)).with_rates(rates),
+            down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(Sender::Upstream)),
             up_watch: UpWatch::new(judge).with_account(account),
             down_watch: DownWatch::new(results),
             pool,
@@ -116,7 +118,8 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             // While a client does not read what it is told of its inputs, no more of them are read.
-            if self.down.waiting_between() < REPLIES {
+            let reads_inputs = self.down.waiting_between() < REPLIES;
+            if reads_inputs {
                 let sides = (&mut self.client, &mut self.upstream);
                 if let Poll::Ready(end) = self.up.pump(cx, sides, (&mut self.up_watch, &self.pool)) {
                     return Poll::Ready(end);
@@ -129,6 +132,10 @@ where
             let sides = (&mut self.upstream, &mut self.client);
             if let Poll::Ready(end) = self.down.pump(cx, sides, (&mut self.down_watch, &self.pool)) {
                 return Poll::Ready(end);
+            }
+            if !reads_inputs && self.down.waiting_between() < REPLIES {
+                // Whoever woke this task for the client's inputs does not come again.
+                continue;
             }
             self.settle();
             if self.up_watch.keeps_newest() && !self.keeps_newest && self.down_watch.is_confirmed() {
