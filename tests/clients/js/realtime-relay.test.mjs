@@ -7,7 +7,7 @@ import { certificates } from "./harness/certificates.mjs";
 import { CANARY, Gate, callers, engine, merged, tls } from "./harness/gate.mjs";
 import { toInternet } from "./harness/network.mjs";
 import { decoded, sizeOf } from "./harness/pictures.mjs";
-import { Painter, byName, input, inputBytes, versions, wait, watchAll } from "./harness/realtime.mjs";
+import { Painter, byName, input, inputBytes, versions, watchAll } from "./harness/realtime.mjs";
 import { becomeFal } from "./harness/ways.mjs";
 
 const gates = {};
@@ -62,12 +62,9 @@ describe("sockets through two gates", { concurrency: true }, () => {
       test("a fast hand has its newest input painted, in order", async () => {
         const page = painter(version);
         await page.paint();
-        const sent = [];
-        for (let at = 0; at < 60; at++) {
-          sent.push(page.send(input({ num_inference_steps: 8 })));
-          await wait(1000 / 60);
-        }
+        const sent = (await page.burst(60, 1000, { num_inference_steps: 8 })).map(({ name }) => name);
         await page.result(sent.at(-1));
+        assert.equal(page.socket.sent, 1 + sent.length);
         const places = page.results.slice(1).map(({ request_id }) => sent.indexOf(request_id));
         assert.ok(places.every((place) => place >= 0));
         assert.deepEqual(places, [...new Set(places)].toSorted((one, other) => one - other));

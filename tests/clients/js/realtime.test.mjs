@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 import { CALLER_KEY, Gate, engine, merged, tls } from "./harness/gate.mjs";
 import { toInternet } from "./harness/network.mjs";
 import { decoded, sizeOf } from "./harness/pictures.mjs";
-import { Painter, byName, frames, input, inputBytes, versions, wait, watchAll } from "./harness/realtime.mjs";
+import { Painter, byName, frames, input, inputBytes, versions, watchAll } from "./harness/realtime.mjs";
 import { becomeFal } from "./harness/ways.mjs";
 
 const { decode } = createRequire(import.meta.url)("@msgpack/msgpack");

@@ -92,19 +92,23 @@ class Busy(unittest.TestCase):
         self.assertEqual(len(refused()), 1, "asked again")
         # The deadline, and not the run that was in its way: that one lasts for seconds more.
         self.assertGreaterEqual(refused()[0]["served_ms"], 1000)
-        self.assertLess(refused()[0]["served_ms"], 2500)
+        self.assertLess(refused()[0]["served_ms"], 8000)
 
     def test_a_client_that_times_out_is_gone_and_the_engine_goes_on(self):
         with self.assertRaises(httpx.ReadTimeout):
-            sync().run(APP, long_run(), timeout=1, start_timeout=60)
+            sync().run(APP, long_run(), timeout=3, start_timeout=60)
         self.gate.wait_for_gone(PATH, self.gone + 1)
         self.assertEqual(len(sync().run(APP, inputs())["images"]), 1)
 
     def test_a_cancelled_task_is_gone_and_the_engine_goes_on(self):
         async def leave():
-            await asyncio.wait_for(asynchronous().run(APP, long_run()), 1)
+            task = asyncio.create_task(asynchronous().run(APP, long_run()))
+            arrived = lambda: self.gate.metric("falgate_requests_in_flight") > 0  # noqa: E731
+            await asyncio.to_thread(self.gate.until, arrived, "the run has not arrived")
+            task.cancel()
+            await task
 
-        with self.assertRaises(asyncio.TimeoutError):
+        with self.assertRaises(asyncio.CancelledError):
             asyncio.run(leave())
         self.gate.wait_for_gone(PATH, self.gone + 1)
         self.assertEqual(len(sync().run(APP, inputs())["images"]), 1)
