@@ -107,6 +107,7 @@ fn filled(text: &str, settings: &PlaygroundSettings) -> String {
     text.replace("{{endpoint}}", &escaped(&settings.endpoint))
         .replace("{{prompt}}", &escaped(&settings.prompt))
         .replace("{{side}}", &settings.side_px.to_string())
+        .replace("{{steps}}", &settings.steps.to_string())
 }
 
 fn escaped(text: &str) -> String {

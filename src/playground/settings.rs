@@ -8,6 +8,8 @@ use crate::wire::EndpointId;
 
 /// Sides that the page can draw at, in pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 64..=1024;
+/// Steps that fal's endpoint takes.
+const STEPS: std::ops::RangeInclusive<u32> = 1..=12;
 
 /// The page at `/` and the browser shim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,13 +21,15 @@ pub struct PlaygroundSettings {
     /// Serve `/falgate.js`, which leads the sockets of unmodified fal clients to this gate. It holds no secret and opens
     /// nothing: whether a page's socket is let in is decided where it arrives.
     pub shim: bool,
-    /// The endpoint that the page draws with. It takes `prompt`, `image_url`, `strength` and `seed`, as
-    /// `fal-ai/lcm-sd15-i2i` does.
+    /// The endpoint that the page draws with. It takes `prompt`, `image_url`, `strength`, `seed` and
+    /// `num_inference_steps`, as `fal-ai/lcm-sd15-i2i` does.
     pub endpoint: String,
     /// What the page asks for at first.
     pub prompt: String,
     /// Side of the square that the page sends, in pixels.
     pub side_px: NonZeroU32,
+    /// Steps of each picture, 1 to 12. Fewer are faster.
+    pub steps: NonZeroU32,
 }
 
 impl Default for PlaygroundSettings {
@@ -36,6 +40,7 @@ impl Default for PlaygroundSettings {
             endpoint: "fal-ai/lcm-sd15-i2i".to_owned(),
             prompt: "a lighthouse on a cliff at sunset, oil painting".to_owned(),
             side_px: NonZeroU32::new(512).expect("512 is not zero"),
+            steps: NonZeroU32::new(4).expect("4 is not zero"),
         }
     }
 }
@@ -51,6 +56,10 @@ impl PlaygroundSettings {
         if !SIDES.contains(&self.side_px.get()) {
             let what = format!("{} is not from {} to {}", self.side_px, SIDES.start(), SIDES.end());
             faults.push(("side_px".to_owned(), what));
+        }
+        if !STEPS.contains(&self.steps.get()) {
+            let what = format!("{} is not from {} to {}", self.steps, STEPS.start(), STEPS.end());
+            faults.push(("steps".to_owned(), what));
         }
         faults
     }
@@ -72,9 +81,10 @@ mod tests {
         let settings = PlaygroundSettings {
             endpoint: "lcm".to_owned(),
             side_px: NonZeroU32::new(4096).unwrap(),
+            steps: NonZeroU32::new(13).unwrap(),
             ..PlaygroundSettings::default()
         };
         let keys: Vec<String> = settings.faults().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["endpoint", "side_px"]);
+        assert_eq!(keys, ["endpoint", "side_px", "steps"]);
     }
 }

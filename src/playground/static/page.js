@@ -35,6 +35,7 @@ async function read() {
   return {
     prompt: by("prompt").value,
     strength: Number(by("strength").value),
+    num_inference_steps: Number(setting("steps")),
     seed: seed(),
     drawing: await board.jpeg(Number(setting("side"))),
   };
