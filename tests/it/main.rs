@@ -160,6 +160,8 @@ mod realtime_support;
 #[cfg(test)]
 mod redis_support;
 #[cfg(test)]
+mod relay_again;
+#[cfg(test)]
 mod relay_close;
 #[cfg(test)]
 mod relay_frames;
