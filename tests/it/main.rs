@@ -162,6 +162,8 @@ mod redis_support;
 #[cfg(test)]
 mod relay_again;
 #[cfg(test)]
+mod relay_backpressure;
+#[cfg(test)]
 mod relay_close;
 #[cfg(test)]
 mod relay_frames;
