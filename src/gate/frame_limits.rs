@@ -107,6 +107,11 @@ impl InputAccount for Account {
         receipt.settle(cost.with_cells(Dimension::Bytes, cost.cells(Dimension::Bytes).saturating_add(bytes)));
     }
 
+    fn begin_again(&mut self, bytes: u64) -> Result<(), Duration> {
+        self.unanswered = 0;
+        self.begin(bytes)
+    }
+
     fn unsent(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let Some(mut receipt) = self.last.take() {
@@ -224,6 +229,17 @@ mod tests {
         account.results(1);
         account.failures(1);
         assert_eq!(begun(&mut account, 1, 9), 1, "what is left out for newer inputs stays charged");
+    }
+
+    #[test]
+    fn an_input_that_is_sent_again_costs_as_much_again() {
+        let limits = limits(json!({"rule": [rule("pictures", 3)]}));
+        let mut account = limits.account(&handshake(), EachInput::Picture).unwrap();
+        assert_eq!(begun(&mut account, 1, 2), 2);
+        account.begin_again(1).unwrap();
+        assert!(account.begin_again(1).is_err(), "and no more than is left");
+        account.results(1);
+        assert!(account.begin(1).is_err(), "an answer to it is no answer beyond the estimate");
     }
 
     #[test]

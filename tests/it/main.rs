@@ -176,6 +176,10 @@ mod realtime_support;
 #[cfg(test)]
 mod redis_support;
 #[cfg(test)]
+mod relay_again;
+#[cfg(test)]
+mod relay_backpressure;
+#[cfg(test)]
 mod relay_close;
 #[cfg(test)]
 mod relay_frames;

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tracing::Dispatch;
 
 use crate::engine_support::within;
-use crate::support::fake_sockets::{Answer, FakeSockets, FalSocket};
+use crate::support::fake_sockets::{FakeSockets, FalSocket};
 use crate::support::log::Log;
 use crate::support::relay_gate::{Client, RelayGate, closed, next};
 
@@ -221,58 +221,4 @@ async fn a_client_that_takes_nothing_is_given_up() {
     gate.all_ended().await;
     assert_eq!(gate.metric("falgate_relay_ended_total{end=\"client_stalled\"}"), 1.0);
     drop(client);
-}
-
-fn reconnecting() -> SocketSettings {
-    SocketSettings { reconnect: true, ..SocketSettings::default() }
-}
-
-#[tokio::test]
-async fn with_reconnect_a_new_socket_gets_the_newest_input_and_the_client_hears_nothing() {
-    let (fal, gate) = started(reconnecting()).await;
-    let (mut client, mut first) = gate.pair(&fal).await;
-    client.text("old").await;
-    client.text("newest").await;
-    next(&mut first).await;
-    next(&mut first).await;
-    within(first.send(Message::text("picture of old"))).await.unwrap();
-    client.hears("picture of old").await;
-    drop(first);
-    let mut second = fal.socket().await;
-    assert_eq!(next(&mut second).await, Message::text("newest"));
-    within(second.send(Message::text("picture of newest"))).await.unwrap();
-    client.hears("picture of newest").await;
-    client.text("and on").await;
-    assert_eq!(next(&mut second).await, Message::text("and on"));
-    assert_eq!(gate.metric("falgate_relay_reconnects_total"), 1.0);
-}
-
-#[tokio::test]
-async fn an_input_under_way_goes_on_at_the_new_socket() {
-    let (fal, gate) = started(reconnecting()).await;
-    let (mut client, mut first) = gate.pair(&fal).await;
-    within(first.send(Message::text("hello"))).await.unwrap();
-    client.hears("hello").await;
-    client.send(Message::Frame(Frame::message("first half, ", OpCode::Data(Data::Text), false))).await;
-    client.send(Message::Ping(Vec::new().into())).await;
-    assert!(matches!(within(first.next()).await, Some(Ok(Message::Ping(_)))));
-    drop(first);
-    let mut second = fal.socket().await;
-    client.send(Message::Frame(Frame::message("second half", OpCode::Data(Data::Continue), true))).await;
-    assert_eq!(next(&mut second).await, Message::text("first half, second half"));
-}
-
-#[tokio::test]
-async fn an_upstream_that_stays_away_is_told_after_all() {
-    let times = std::sync::atomic::AtomicUsize::new(0);
-    let fal = FakeSockets::scripted(move |_| match times.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-        0 => Answer::Open,
-        _ => Answer::Status(503, "down"),
-    })
-    .await;
-    let gate = RelayGate::to(&fal, reconnecting()).await;
-    let (mut client, first) = gate.pair(&fal).await;
-    drop(first);
-    assert_eq!(client.closes(1011).await, "the upstream broke off");
-    assert_eq!(fal.handshakes().len(), 4);
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::gate_support::{Certificate, ENGINE, FAL_KEY, Gate, RUN, proxied};
+use crate::host_desk::data_uri;
 use crate::realtime_support::{Page, SOCKET, TIMEOUT, metric, packed_stroke, stroke, with_token};
 
 /// A gate with an engine, and one in front of it that has its key.
@@ -39,6 +40,48 @@ async fn a_page_at_one_gate_gets_its_pictures_from_the_engine_of_another() {
     assert_eq!(result["request_id"], "bytes".into());
     assert!(matches!(result["images"][0]["content"], Pack::Binary(_)), "{result}");
     assert_eq!(metric(&front, "falgate_relay_open").await, 1.0);
+}
+
+/// A picture that no encoder makes small.
+fn noise(side: u32) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let pixels = (0..side * side * 3).map(|_| byte()).collect();
+    let mut file = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_raw(side, side, pixels).unwrap();
+    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+#[tokio::test]
+async fn messages_of_a_megabyte_and_bare_pictures_go_through_two_gates() {
+    let (front, _behind, _certificate) = two_gates("").await;
+    let mut page = Page::at(front.address, &format!("{}&falgate=direct", with_token(SOCKET))).await;
+    assert_eq!(page.next_text().await["action"], "falgate.direct");
+    page.text(&json!({"prompt": "a cat", "seed": 7, "num_inference_steps": 2})).await;
+    assert_eq!(page.next_text().await["action"], "settings");
+    let bare = noise(585);
+    assert!((1_000_000..1 << 20).contains(&bare.len()), "{}", bare.len());
+    for sequence in 1..=3_u32 {
+        page.say(Message::binary(bare.clone())).await;
+        let Some(Message::Binary(frame)) = page.next().await else { panic!("a bare picture comes") };
+        assert_eq!(u32::from_be_bytes(frame[4..8].try_into().unwrap()), sequence);
+        let begins = usize::from(u16::from_be_bytes(frame[2..4].try_into().unwrap()));
+        image::load_from_memory(&frame[begins..]).unwrap();
+    }
+    let mut fields = packed_stroke("packed");
+    fields[1] = ("image_bytes", Pack::Binary(bare));
+    page.pack(&fields).await;
+    assert_eq!(page.next_pack().await["request_id"], "packed".into());
+    let mut input = stroke("text");
+    input["image_url"] = data_uri("image/png", &noise(500)).into();
+    assert!(input.to_string().len() > 1_000_000);
+    page.text(&input).await;
+    assert_eq!(page.next_text().await["request_id"], "text");
+    assert!(metric(&front, "falgate_relay_bytes_total{from=\"client\"}").await > 5_000_000.0);
 }
 
 #[tokio::test]

@@ -23,9 +23,9 @@ use crate::support::relay_gate::{Client, RelayGate, next, settings};
 
 /// What was asked of an account, in order.
 #[derive(Debug, Default, Clone)]
-struct Book(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Book(Arc<Mutex<Vec<String>>>);
 
-/// Lets inputs pass that begin with less than a thousand bytes.
+/// Lets inputs pass that begin with less than a thousand bytes, and less than a hundred of those that are sent again.
 impl InputBudget for Book {
     fn account(&self, _: &Request<Body>, each: EachInput) -> Option<Box<dyn InputAccount>> {
         self.note(format!("{each:?}"));
@@ -41,6 +41,11 @@ impl InputAccount for Book {
 
     fn go_on(&mut self, bytes: u64) {
         self.note(format!("go on {bytes}"));
+    }
+
+    fn begin_again(&mut self, bytes: u64) -> Result<(), Duration> {
+        self.note(format!("again {bytes}"));
+        if bytes < 100 { Ok(()) } else { Err(Duration::from_millis(1250)) }
     }
 
     fn unsent(&mut self) {
@@ -61,7 +66,7 @@ impl Book {
         self.0.lock().unwrap().push(line);
     }
 
-    fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -105,7 +110,7 @@ fn part(opcode: Data, bytes: usize, last: bool) -> Message {
     Message::Frame(Frame::message(vec![b'x'; bytes], OpCode::Data(opcode), last))
 }
 
-const WAIT: &str = "more inputs than you may have, try again in 1.3 s";
+pub(crate) const WAIT: &str = "more inputs than you may have, try again in 1.3 s";
 
 #[tokio::test]
 async fn a_large_input_over_its_share_is_refused_by_its_header_and_never_goes_on() {

@@ -33,6 +33,13 @@ pub trait InputAccount: std::fmt::Debug + Send + Sync {
     /// Another part of the input comes. Its beginning has gone on and cannot be called back, so its bytes may become a debt.
     fn go_on(&mut self, bytes: u64);
 
+    /// fal's socket broke off, so that nothing that went on has an answer any more. The newest input, of so many bytes, goes on
+    /// once more: takes what it costs.
+    ///
+    /// # Errors
+    /// As [`InputAccount::begin`].
+    fn begin_again(&mut self, bytes: u64) -> Result<(), Duration>;
+
     /// The input that came last was refused by a rule: it makes nothing.
     fn unsent(&mut self);
 

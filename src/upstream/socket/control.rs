@@ -33,8 +33,8 @@ pub(super) fn begins_like_failure(text: &[u8]) -> bool {
 }
 
 fn begins_with_one_of(text: &[u8], beginnings: &[&[u8]]) -> bool {
-    let plain: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    beginnings.iter().any(|beginning| plain.starts_with(beginning))
+    let plain = || text.iter().filter(|byte| !byte.is_ascii_whitespace());
+    beginnings.iter().any(|beginning| plain().take(beginning.len()).eq(beginning.iter()))
 }
 
 #[cfg(test)]

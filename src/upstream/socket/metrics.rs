@@ -47,6 +47,7 @@ pub struct RelayMetrics {
     bytes: Family<SenderLabel, Counter>,
     pictures: Counter,
     refused_inputs: Counter,
+    unheld_inputs: Counter,
     unopened: Counter,
     tokens: Counter,
     reconnects: Counter,
@@ -64,6 +65,7 @@ impl Default for RelayMetrics {
             bytes: Family::default(),
             pictures: Counter::default(),
             refused_inputs: Counter::default(),
+            unheld_inputs: Counter::default(),
             unopened: Counter::default(),
             tokens: Counter::default(),
             reconnects: Counter::default(),
@@ -84,6 +86,8 @@ impl RelayMetrics {
         registry.register("pictures", "Results of picture endpoints", self.pictures.clone());
         let refused = self.refused_inputs.clone();
         registry.register("refused_inputs", "Inputs that a policy refused", refused);
+        let help = "Inputs that found no room to be held: refused, or not sent again";
+        registry.register("unheld_inputs", help, self.unheld_inputs.clone());
         registry.register("unopened", "Sockets that fal would not open", self.unopened.clone());
         registry.register("tokens", "Tokens minted for relayed sockets", self.tokens.clone());
         registry.register("reconnects", "Sockets to fal that were opened anew", self.reconnects.clone());
@@ -117,8 +121,12 @@ impl RelayMetrics {
         self.pictures.inc_by(count);
     }
 
-    pub(super) fn refused_input(&self) {
-        self.refused_inputs.inc();
+    pub(super) fn refused_inputs(&self, count: u64) {
+        self.refused_inputs.inc_by(count);
+    }
+
+    pub(super) fn unheld_inputs(&self, count: u64) {
+        self.unheld_inputs.inc_by(count);
     }
 
     pub(super) fn unopened(&self) {

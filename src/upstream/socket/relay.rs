@@ -22,9 +22,9 @@ use super::rules::InputRules;
 use super::settings::SocketSettings;
 use super::shake::Shaken;
 use super::tunnel::{BufferPool, End, Farewell, Results, Terms, Tunnel, farewell, refuse};
-use crate::wire::{Body, TargetUrl};
+use crate::wire::{Body, MemoryBudget, TargetUrl};
 
-/// Pauses before fal's socket is opened anew after it broke off.
+/// Pauses before fal's socket is opened anew after it broke off. So often it is tried until a result comes.
 const RECONNECT_AFTER: [Duration; 3] = [Duration::ZERO, Duration::from_millis(250), Duration::from_secs(1)];
 
 /// What all relayed sockets share.
@@ -35,6 +35,8 @@ pub(super) struct Relay<S> {
     pub(super) rules: Option<Arc<dyn InputRules>>,
     pub(super) budget: Option<Arc<dyn InputBudget>>,
     pub(super) pool: BufferPool,
+    /// What inputs that are held are charged to.
+    pub(super) memory: MemoryBudget,
     pub(super) drain: watch::Receiver<bool>,
 }
 
@@ -53,8 +55,21 @@ struct Open {
     call: SocketCall,
     tunnel: Tunnel<Client, Line>,
     shown: Shown,
-    /// Whether fal has once refused what it was shown.
+    again: Again,
+}
+
+/// What was done to go on with another socket of fal's, since the last result.
+#[derive(Debug, Default)]
+struct Again {
+    tries: usize,
+    /// Whether fal has refused what it was shown.
     was_refused: bool,
+}
+
+/// What comes first while fal's socket is opened anew.
+enum Next {
+    Opened(Result<(Shaken, Shown), OpenError>),
+    Ended(End),
 }
 
 impl<S> Relay<S>
@@ -105,7 +120,7 @@ where
         let mut open = self.join(*half, TokioIo::new(client));
         let end = loop {
             let end = poll_fn(|cx| open.tunnel.poll(cx)).await;
-            if !Box::pin(self.begin_again(&mut open, &end)).await {
+            if let Err(end) = Box::pin(self.begin_again(&mut open, end)).await {
                 break end;
             }
         };
@@ -125,6 +140,7 @@ where
             settings: &self.settings,
             metrics: &self.metrics,
             pool: self.pool.clone(),
+            memory: self.memory.clone(),
             judge,
             results: match self.each_input(&call.target) {
                 EachInput::Picture => Results::Pictures,
@@ -135,32 +151,53 @@ where
         };
         let mut tunnel = Tunnel::new(client, shaken.line, terms);
         tunnel.begin_with(&shaken.first);
-        Box::new(Open { call, tunnel, shown, was_refused: false })
+        Box::new(Open { call, tunnel, shown, again: Again::default() })
     }
 
-    /// Puts another socket of fal's in the place of one that ended, where that is of use. False when the end stands.
-    async fn begin_again(&self, open: &mut Open, end: &End) -> bool {
-        let (refused, pauses) = match end {
-            End::Unauthorized if !open.was_refused => (Some(open.shown.clone()), &RECONNECT_AFTER[..1]),
-            End::UpstreamLost if self.settings.reconnect => (None, &RECONNECT_AFTER[..]),
-            _ => return false,
+    /// Puts another socket of fal's in the place of one that ended, where that is of use.
+    ///
+    /// # Errors
+    /// The end that stands: that one, or another that came meanwhile.
+    async fn begin_again(&self, open: &mut Open, end: End) -> Result<(), End> {
+        if open.tunnel.was_answered() {
+            open.again = Again::default();
+        }
+        let refused = match end {
+            End::Unauthorized if !open.again.was_refused => Some(open.shown.clone()),
+            End::UpstreamLost if self.settings.reconnect => None,
+            _ => return Err(end),
         };
-        open.was_refused = refused.is_some();
-        let Some(newest) = open.tunnel.can_begin_again() else { return false };
-        for pause in pauses {
-            sleep(*pause).await;
-            match self.opener.open(&open.call, refused.as_ref()).await {
-                Ok((shaken, shown)) => {
+        open.again.was_refused |= refused.is_some();
+        if !open.tunnel.go_away(&end) {
+            return Err(end);
+        }
+        while let Some(pause) = RECONNECT_AFTER.get(open.again.tries) {
+            open.again.tries += 1;
+            let Open { call, tunnel, .. } = &mut *open;
+            let opening = async {
+                sleep(*pause).await;
+                self.opener.open(call, refused.as_ref()).await
+            };
+            let next = tokio::select! {
+                opened = opening => Next::Opened(opened),
+                end = poll_fn(|cx| tunnel.poll_away(cx)) => Next::Ended(end),
+            };
+            match next {
+                Next::Opened(Ok((shaken, shown))) => {
                     self.metrics.reconnected();
-                    open.tunnel.begin_again(shaken.line, newest);
-                    open.tunnel.begin_with(&shaken.first);
+                    tunnel.begin_again(shaken.line);
+                    tunnel.begin_with(&shaken.first);
                     open.shown = shown;
-                    return true;
+                    return Ok(());
                 }
-                Err(error) => warn(&open.call, &error),
+                Next::Opened(Err(error)) => warn(call, &error),
+                Next::Ended(end) => return Err(end),
+            }
+            if refused.is_some() {
+                break;
             }
         }
-        false
+        Err(end)
     }
 
     /// What both sides are told; nothing of fal's that is not for the client.

@@ -26,7 +26,7 @@ use crate::upstream::error::ClientError;
 use crate::upstream::pool::tls;
 use crate::upstream::{Addresses, KeyRing, UpstreamSettings};
 use crate::wire::SocketHandshake;
-use crate::wire::{Body, CallKind, HostClass, RequestId, TargetUrl, ToProblem};
+use crate::wire::{Body, CallKind, HostClass, MemoryBudget, RequestId, TargetUrl, ToProblem};
 
 /// Makes [`SocketRelay`] out of a client that has the key.
 ///
@@ -135,6 +135,7 @@ where
             rules: self.rules.clone(),
             budget: self.budget.clone(),
             pool: BufferPool::new(self.settings.buffer_bytes.get()),
+            memory: MemoryBudget::new(self.settings.held_bytes.get()),
             drain: self.drain.clone(),
         };
         SocketRelay { inner, relay: Arc::new(relay) }

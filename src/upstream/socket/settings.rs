@@ -51,9 +51,13 @@ pub struct SocketSettings {
     pub write_stall_ms: NonZeroU64,
     /// When the gate drains, sockets end spread over so long, in milliseconds.
     pub drain_spread_ms: u64,
-    /// Open fal's socket anew when it breaks off, and send the newest input again. The newest message of each socket is
-    /// held in memory for that.
+    /// Open fal's socket anew when it breaks off, and send the newest input again where it has no answer yet: at most three
+    /// times until a result comes, each time for its price. The newest input of each socket is held for that.
     pub reconnect: bool,
+    /// Memory for inputs that are held, over all sockets, in bytes: those under a policy until they are sent on, and the newest
+    /// of a socket until its answer. Up to 4 KiB of each are not counted. Where it is full, inputs under a policy are refused,
+    /// and others go on and are not sent again.
+    pub held_bytes: NonZeroU64,
     /// Memory for bytes on their way, over all sockets, in bytes. Sockets beyond it are served in pieces of 4 KiB.
     pub buffer_bytes: NonZeroUsize,
     /// Endpoints each of whose results is a picture; they are counted.
@@ -81,6 +85,7 @@ impl Default for SocketSettings {
             write_stall_ms: number(30_000),
             drain_spread_ms: 2_000,
             reconnect: false,
+            held_bytes: number(64 * 1024 * 1024),
             buffer_bytes: NonZeroUsize::new(32 * 1024 * 1024).expect("a literal that is not zero"),
             picture_endpoints: vec![
                 pattern("fal-ai/lcm-sd15-i2i"),
@@ -101,6 +106,10 @@ impl SocketSettings {
         if self.bytes_burst < self.client_message_bytes {
             let why = format!("{} is less than one message may have ({})", self.bytes_burst, self.client_message_bytes);
             faults.push(("bytes_burst".to_owned(), why));
+        }
+        if self.held_bytes < self.client_message_bytes {
+            let why = format!("{} is less than one message may have ({})", self.held_bytes, self.client_message_bytes);
+            faults.push(("held_bytes".to_owned(), why));
         }
         let years = 10 * 365 * 24 * 3600;
         for (key, value) in [("idle_s", self.idle_s), ("life_s", self.life_s)] {

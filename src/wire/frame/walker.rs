@@ -104,6 +104,12 @@ impl FrameWalker {
         self.current.is_none() && self.message.is_none()
     }
 
+    /// Whether a message has begun and has not ended; a ping between two of its frames does not change that.
+    #[must_use]
+    pub const fn is_within_message(&self) -> bool {
+        self.message.is_some()
+    }
+
     fn begin(&mut self, header: &FrameHeader) -> Result<(), FrameFault> {
         if header.opcode.is_control() {
             return Ok(());

@@ -15,7 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -29,6 +29,8 @@ pub(crate) type FalSocket = WebSocketStream<TokioIo<Upgraded>>;
 pub(crate) enum Answer {
     /// A handshake, rightly.
     Open,
+    /// A handshake, rightly, but only after a word of the test's.
+    After(Arc<Notify>),
     /// Anything, with this status and body.
     Status(u16, &'static str),
 }
@@ -76,6 +78,7 @@ impl FakeSockets {
         let shared = Arc::clone(&inner);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 let (shared, tls) = (Arc::clone(&shared), tls.clone());
                 tokio::spawn(async move {
                     let Some(tls) = tls else { return serve(shared, stream).await };
@@ -150,8 +153,12 @@ async fn answer(inner: Arc<Inner>, mut request: Request<Incoming>) -> Result<Res
         return Ok(Response::new(Body::from(format!("\"canary-token-{number}\""))));
     }
     let mut response = Response::new(Body::empty());
-    match (inner.script)(&seen) {
-        Answer::Open => {
+    let answer = (inner.script)(&seen);
+    if let Answer::After(word) = &answer {
+        word.notified().await;
+    }
+    match answer {
+        Answer::Open | Answer::After(_) => {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             put(
                 response.headers_mut(),

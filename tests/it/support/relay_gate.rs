@@ -86,6 +86,8 @@ impl RelayGate {
         let counted = Arc::clone(&passes);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                // Paused time does not wait for what the kernel holds back.
+                stream.set_nodelay(true).unwrap();
                 let (relay, passes) = (relay.clone(), Arc::clone(&counted));
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (mut relay, mut request) = (relay.clone(), admitted(request));

@@ -16,13 +16,14 @@ const PEEK: usize = 40;
 pub(super) struct DownWatch {
     is_confirmed: bool,
     current: Opcode,
-    pictures: Option<Pictures>,
+    kind: Results,
+    answers: Answers,
 }
 
-/// Counts results; of a text it looks at the beginning, because some are about the socket.
+/// Counts answers; of a text it looks at the beginning, because some are about the socket.
 #[derive(Debug)]
-struct Pictures {
-    count: u64,
+struct Answers {
+    results: u64,
     failures: u64,
     /// Results and failures that were asked for.
     taken: (u64, u64),
@@ -33,12 +34,13 @@ struct Pictures {
 
 impl DownWatch {
     /// Watches a socket, one of an endpoint whose results are pictures or another.
-    pub(super) fn new(results: Results) -> Self {
-        let pictures = match results {
-            Results::Pictures => Some(Pictures::default()),
-            Results::Other => None,
-        };
-        Self { is_confirmed: false, current: Opcode::Close, pictures }
+    pub(super) fn new(kind: Results) -> Self {
+        Self { is_confirmed: false, current: Opcode::Close, kind, answers: Answers::default() }
+    }
+
+    /// What the results are.
+    pub(super) const fn kind(&self) -> Results {
+        self.kind
     }
 
     /// Whether fal has said something other than that it takes no input.
@@ -51,17 +53,24 @@ impl DownWatch {
         self.is_confirmed = false;
     }
 
-    /// How many more results and failures have come, where it is known what they are. A text is counted when another message
-    /// follows it.
+    /// How many more results and failures have come. A text that is the newest message does not count yet: it may be under
+    /// way.
     pub(super) fn take_answers(&mut self) -> (u64, u64) {
-        let Some(pictures) = &mut self.pictures else { return (0, 0) };
-        let before = std::mem::replace(&mut pictures.taken, (pictures.count, pictures.failures));
-        (pictures.count - before.0, pictures.failures - before.1)
+        self.answers.take((self.answers.results, self.answers.failures))
+    }
+
+    /// The same, with the newest message: it is whole.
+    pub(super) fn take_all_answers(&mut self) -> (u64, u64) {
+        let (results, failures) = self.answers.newest();
+        self.answers.take((self.answers.results + results, self.answers.failures + failures))
     }
 
     /// How many results have come that are pictures.
     pub(super) fn pictures(&self) -> u64 {
-        self.pictures.as_ref().map_or(0, |pictures| pictures.count + pictures.pending())
+        match self.kind {
+            Results::Pictures => self.answers.results + self.answers.newest().0,
+            Results::Other => 0,
+        }
     }
 }
 
@@ -74,19 +83,26 @@ pub(crate) enum Results {
     Other,
 }
 
-impl Default for Pictures {
+impl Default for Answers {
     fn default() -> Self {
-        Self { count: 0, failures: 0, taken: (0, 0), is_peeking: false, peeked: [0; PEEK], len: 0 }
+        Self { results: 0, failures: 0, taken: (0, 0), is_peeking: false, peeked: [0; PEEK], len: 0 }
     }
 }
 
-impl Pictures {
+impl Answers {
     fn begins(&mut self, header: &FrameHeader) {
         if header.begins_message() {
-            self.failures += u64::from(self.is_peeking && begins_like_failure(&self.peeked[..self.len]));
-            self.count += self.pending() + u64::from(header.opcode == Opcode::Binary);
+            let (results, failures) = self.newest();
+            self.results += results + u64::from(header.opcode == Opcode::Binary);
+            self.failures += failures;
             (self.is_peeking, self.len) = (header.opcode == Opcode::Text, 0);
         }
+    }
+
+    fn take(&mut self, now: (u64, u64)) -> (u64, u64) {
+        let before = self.taken;
+        self.taken = (now.0.max(before.0), now.1.max(before.1));
+        (self.taken.0 - before.0, self.taken.1 - before.1)
     }
 
     fn passes(&mut self, part: &[u8]) {
@@ -95,9 +111,13 @@ impl Pictures {
         self.len += bytes;
     }
 
-    /// One for a text that was looked at and is a result.
-    fn pending(&self) -> u64 {
-        u64::from(self.is_peeking && self.len > 0 && !begins_like_control(&self.peeked[..self.len]))
+    /// The newest message, if it is a text: whether it is a result, and whether it says that there is none.
+    fn newest(&self) -> (u64, u64) {
+        let text = &self.peeked[..self.len];
+        if !self.is_peeking || text.is_empty() {
+            return (0, 0);
+        }
+        (u64::from(!begins_like_control(text)), u64::from(begins_like_failure(text)))
     }
 }
 
@@ -110,9 +130,7 @@ impl Watch for DownWatch {
         if header.opcode.is_control() {
             return Treatment::Pass;
         }
-        if let Some(pictures) = &mut self.pictures {
-            pictures.begins(header);
-        }
+        self.answers.begins(header);
         if !self.is_confirmed && header.opcode == Opcode::Text && header.fin && header.payload_bytes <= SHORT {
             return Treatment::Take;
         }
@@ -121,8 +139,8 @@ impl Watch for DownWatch {
     }
 
     fn passes(&mut self, part: &[u8]) {
-        if let Some(pictures) = self.pictures.as_mut().filter(|_| !self.current.is_control()) {
-            pictures.passes(part);
+        if !self.current.is_control() {
+            self.answers.passes(part);
         }
     }
 
@@ -164,7 +182,7 @@ mod tests {
         let treatment = watch.begins(&header, &[]);
         match treatment {
             Treatment::Pass => payload.chunks(7).for_each(|part| watch.passes(part)),
-            Treatment::Skip => panic!("nothing of fal's is skipped"),
+            Treatment::Skip | Treatment::Read => panic!("nothing of fal's is skipped or read"),
             Treatment::Take => drop(watch.taken(&header, payload, &mut Vec::new())),
         }
         treatment
@@ -181,11 +199,12 @@ mod tests {
         see(&mut watch, Opcode::Text, br#"{"type":"x-fal-error","error":"TIMEOUT","reason":"no inputs"}"#);
         see(&mut watch, Opcode::Text, br#"{"images":[]}"#);
         assert_eq!(watch.pictures(), 3);
-        assert_eq!(
-            (watch.take_answers(), watch.take_answers()),
-            ((2, 1), (0, 0)),
-            "the last one may still be under way"
-        );
+        assert_eq!(watch.take_answers(), (2, 1), "the last one may still be under way");
+        assert_eq!((watch.take_all_answers(), watch.take_all_answers()), ((1, 0), (0, 0)), "it is whole");
+        see(&mut watch, Opcode::Ping, b"");
+        see(&mut watch, Opcode::Text, br#"{"images":[]}"#);
+        assert_eq!(watch.take_answers(), (0, 0), "nothing is counted twice");
+        assert_eq!(watch.take_all_answers(), (1, 0));
     }
 
     #[test]

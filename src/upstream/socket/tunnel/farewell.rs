@@ -15,6 +15,7 @@ use super::up::UpWatch;
 use super::{BufferPool, End, Tunnel};
 use crate::upstream::socket::control::{write_error, write_timeout};
 use crate::upstream::socket::metrics::{RelayMetrics, Sender};
+use crate::wire::MemoryBudget;
 use crate::wire::frame::{CloseReason, FrameLimits, FrameSender, close_code, write_close};
 
 /// Time for a message under way to end, and for a side to answer a close.
@@ -100,7 +101,7 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { client, upstream, up, down, up_watch, down_watch, pool, .. } = tunnel;
-    up_watch.stop_charging();
+    up_watch.stop();
     let hears = !matches!(end, End::ClientLost | End::ClientStalled);
     let speaks = !matches!(end, End::UpstreamLost | End::UpstreamClosed(_) | End::UpstreamFault(_) | End::Unauthorized);
     down.stop_at(if words.text.is_some() { Stop::AfterMessage } else { Stop::AfterFrame });
@@ -147,8 +148,8 @@ where
     let mut down = Direction::new(FrameSender::Server, LIMITS, metrics.direction(Sender::Upstream));
     down.say(&words.frames());
     let mut up = Direction::new(FrameSender::Client, LIMITS, metrics.direction(Sender::Client));
-    let (mut watch, pool) = (UpWatch::new(None), BufferPool::new(0));
-    watch.forget_newest();
+    let (mut watch, pool) = (UpWatch::new(MemoryBudget::new(0)), BufferPool::new(0));
+    watch.stop();
     let _ = timeout(GRACE, async {
         write_out(&mut down, client).await?;
         poll_fn(|cx| up.discard(cx, client, (&mut watch, &pool))).await;

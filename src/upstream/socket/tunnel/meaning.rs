@@ -10,6 +10,8 @@ pub(super) enum Treatment {
     Pass,
     /// It is held back until it is whole, and handed to the watch.
     Take,
+    /// It goes no further as it is: the watch gets its payload as it comes, and says at its end what goes on instead.
+    Read,
     /// It goes no further: its bytes are dropped as they come.
     Skip,
 }
@@ -18,9 +20,10 @@ pub(super) enum Treatment {
 pub(super) trait Watch {
     /// A frame begins. `raw` is its header as it came.
     fn begins(&mut self, header: &FrameHeader, raw: &[u8]) -> Treatment;
-    /// A part of the payload of a frame that passes.
+    /// A part of the payload of a frame that passes or is read.
     fn passes(&mut self, part: &[u8]);
-    /// A frame that was taken is whole: header and payload. What is to go on in its place is put into `out`.
+    /// A frame that was taken is whole: header and payload; or one that was read: then `frame` is empty. What is to go on in
+    /// its place is put into `out`.
     ///
     /// # Errors
     /// How the socket ends, if it does.

@@ -7,7 +7,9 @@ mod direction;
 mod down;
 mod end;
 mod farewell;
+mod held;
 mod meaning;
+mod newest;
 mod pool;
 mod rate;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use super::judge::Judge;
 use super::metrics::{RelayMetrics, Sender, Tally};
 use super::settings::SocketSettings;
 use crate::upstream::Alarm;
+use crate::wire::MemoryBudget;
 use crate::wire::frame::{FrameLimits, FrameSender};
 
 pub(super) use down::Results;
@@ -46,6 +49,7 @@ pub(super) struct Terms<'a> {
     pub(super) settings: &'a SocketSettings,
     pub(super) metrics: &'a RelayMetrics,
     pub(super) pool: BufferPool,
+    pub(super) memory: MemoryBudget,
     pub(super) judge: Option<Judge>,
     pub(super) results: Results,
     pub(super) account: Option<Box<dyn InputAccount>>,
@@ -86,7 +90,7 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     pub(super) fn new(client: C, upstream: U, terms: Terms<'_>) -> Self {
-        let Terms { settings, metrics, pool, judge, results, account, drain } = terms;
+        let Terms { settings, metrics, pool, memory, judge, results, account, drain } = terms;
         let limits =
             |bytes: u64| FrameLimits { frame_bytes: bytes, message_bytes: bytes, fragments: settings.fragments.get() };
         let rates = Rates {
@@ -100,7 +104,7 @@ where
             upstream,
             up: Direction::new(FrameSender::Client, client_limits, metrics.direction(Sender::Client)).with_rates(rates),
             down: Direction::new(FrameSender::Server, upstream_limits, metrics.direction(Sender::Upstream)),
-            up_watch: UpWatch::new(judge).with_account(account),
+            up_watch: UpWatch::new(memory).with_judge(judge).with_account(account),
             down_watch: DownWatch::new(results),
             pool,
             clock: Clock::new(settings, drain),
@@ -125,10 +129,10 @@ where
                     return Poll::Ready(end);
                 }
             }
-            if let Some((mut replies, refused)) = self.up_watch.replies() {
-                self.down.say_between(&mut replies);
-                (0..refused).for_each(|_| self.metrics.refused_input());
+            if self.up.has_written_all() {
+                self.up_watch.written();
             }
+            self.take_replies();
             let sides = (&mut self.upstream, &mut self.client);
             if let Poll::Ready(end) = self.down.pump(cx, sides, (&mut self.down_watch, &self.pool)) {
                 return Poll::Ready(end);
@@ -138,8 +142,8 @@ where
                 continue;
             }
             self.settle();
-            if self.up_watch.keeps_newest() && !self.keeps_newest && self.down_watch.is_confirmed() {
-                self.up_watch.forget_newest();
+            if !self.keeps_newest && self.down_watch.is_confirmed() {
+                self.up_watch.newest().stop();
             }
             match self.clock.poll(cx, &self.up, &self.down) {
                 Poll::Ready(Some(end)) => return Poll::Ready(end),
@@ -150,24 +154,80 @@ where
         }
     }
 
-    /// Tells what the inputs are charged to of what came of them.
+    /// Lets the client hear of inputs that were refused, once it can.
+    fn take_replies(&mut self) {
+        if let Some((mut replies, told)) = self.up_watch.replies() {
+            self.down.say_between(&mut replies);
+            self.metrics.refused_inputs(told.refused);
+            self.metrics.unheld_inputs(told.unheld);
+        }
+    }
+
+    /// Tells what the inputs are charged to of what came of them, and lets go of an input that has its answer.
     fn settle(&mut self) {
-        let (results, failures) = self.down_watch.take_answers();
-        let Some(account) = self.up_watch.account().filter(|_| results + failures > 0) else { return };
-        account.results(results);
-        account.failures(failures);
+        let is_whole = self.down.is_between_messages();
+        let watch = &mut self.down_watch;
+        let (results, failures) = if is_whole { watch.take_all_answers() } else { watch.take_answers() };
+        if results + failures == 0 {
+            return;
+        }
+        self.up_watch.newest().answered(results, failures);
+        if !self.up.is_within_message() {
+            self.up_watch.newest().forget_answered();
+        }
+        if let (Results::Pictures, Some(account)) = (self.down_watch.kind(), self.up_watch.account()) {
+            account.results(results);
+            account.failures(failures);
+        }
     }
 
-    /// The newest input, if another socket of fal's can take this one's place: the client has had whole messages only.
-    pub(super) fn can_begin_again(&self) -> Option<Vec<u8>> {
-        let is_whole = self.up.is_between_frames() || !self.up_watch.current().is_control();
-        self.up_watch.newest().filter(|_| is_whole && self.down.is_between_messages())
+    /// Whether an input has been answered on this socket of fal's.
+    pub(super) fn was_answered(&mut self) -> bool {
+        self.settle();
+        self.up_watch.newest().was_answered()
     }
 
-    /// Goes on with another socket of fal's, which is sent the newest input first.
-    pub(super) fn begin_again(&mut self, upstream: U, newest: Vec<u8>) {
+    /// Goes on without fal, whose socket came to this end. False where another cannot take its place: the client has had a part
+    /// of a message, or nothing was kept.
+    pub(super) fn go_away(&mut self, end: &End) -> bool {
+        if !self.up_watch.newest().is_kept() || !self.down.is_between_messages() {
+            return false;
+        }
+        if *end == End::Unauthorized || self.up.is_within_message() && self.up_watch.lets_pass() {
+            self.up_watch.newest().note_untouched();
+        }
+        self.up_watch.newest().go_away();
+        self.up.begin_again(Vec::new());
+        true
+    }
+
+    /// Takes what the client sends while there is no fal: the newest input is kept. Ready when the socket ends.
+    pub(super) fn poll_away(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if self.down.waiting_between() < REPLIES {
+                let sides = (&mut self.client, &mut tokio::io::sink());
+                if let Poll::Ready(end) = self.up.pump(cx, sides, (&mut self.up_watch, &self.pool)) {
+                    return Poll::Ready(end);
+                }
+            }
+            self.up_watch.written();
+            self.take_replies();
+            match self.clock.poll(cx, &self.up, &self.down) {
+                Poll::Ready(Some(end)) => return Poll::Ready(end),
+                Poll::Ready(None) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Goes on with another socket of fal's, which is sent the newest input first if that has no answer.
+    pub(super) fn begin_again(&mut self, upstream: U) {
         self.upstream = upstream;
-        self.up.begin_again(newest);
+        let first = self.up_watch.begin_again();
+        if self.up_watch.is_in_control() || !self.up_watch.lets_pass() {
+            self.up.skip_frame();
+        }
+        self.up.begin_again(first);
         self.down.forget();
         self.down_watch.begin_again();
     }

@@ -2,39 +2,51 @@
 
 use super::End;
 use super::end::Breach;
+use super::held::{Held, NoRoom};
 use super::meaning::{Treatment, Watch};
+use super::newest::Newest;
 use crate::upstream::socket::budget::InputAccount;
 use crate::upstream::socket::control::write_error;
 use crate::upstream::socket::judge::Judge;
 use crate::wire::frame::{CloseReason, FrameFault, FrameHeader, Opcode, apply_mask, write_frame};
 use crate::wire::message::wait_sentence;
+use crate::wire::{MemoryBudget, Reserved};
 
 /// Beyond so many bytes of refusals that wait to be said, one more is counted and not said.
 const ENOUGH: usize = 4 * 1024;
+/// What a client hears of an input that could not be held.
+const FULL: &str = "too many large messages are under way, try again";
 
 /// Watches the client.
 #[derive(Debug)]
 pub(super) struct UpWatch {
-    newest: Option<Newest>,
+    newest: Newest,
     judging: Option<Box<Judging>>,
     account: Option<Box<dyn InputAccount>>,
     /// The message under way is more than its client may send: none of it goes on.
     skips: bool,
     refusals: Option<Box<Refusals>>,
     current: Opcode,
+    /// What messages that are held are charged to.
+    memory: MemoryBudget,
+    /// Room of what waits to be written.
+    sending: Option<Reserved>,
 }
 
 /// What the client has not been told yet.
 #[derive(Debug, Default)]
 struct Refusals {
     frames: Vec<u8>,
-    refused: u64,
+    told: Told,
 }
 
-/// The newest input as it was sent on, for a socket that is opened anew.
-#[derive(Debug, Default)]
-struct Newest {
-    frames: Vec<u8>,
+/// What became of inputs since it was last asked.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Told {
+    /// Refused.
+    pub(super) refused: u64,
+    /// Not held, for want of room.
+    pub(super) unheld: u64,
 }
 
 /// Inputs are read, checked, and written anew.
@@ -42,20 +54,32 @@ struct Newest {
 struct Judging {
     judge: Judge,
     opcode: Opcode,
-    message: Vec<u8>,
+    message: Held,
+    mask: [u8; 4],
+    /// Bytes of the frame under way that have come.
+    came: u64,
 }
 
 impl UpWatch {
-    pub(super) fn new(judge: Option<Judge>) -> Self {
-        let judging = judge.map(|judge| Box::new(Judging { judge, opcode: Opcode::Text, message: Vec::new() }));
+    /// Watches a client; the messages of its that are held come out of `memory`.
+    pub(super) fn new(memory: MemoryBudget) -> Self {
         Self {
-            newest: Some(Newest::default()),
-            judging,
+            newest: Newest::new(),
+            judging: None,
             account: None,
             skips: false,
             refusals: None,
             current: Opcode::Close,
+            memory,
+            sending: None,
         }
+    }
+
+    /// Holds inputs to rules.
+    pub(super) fn with_judge(mut self, judge: Option<Judge>) -> Self {
+        let (opcode, message) = (Opcode::Text, Held::default());
+        self.judging = judge.map(|judge| Box::new(Judging { judge, opcode, message, mask: [0; 4], came: 0 }));
+        self
     }
 
     /// Charges inputs to `account`; nothing is counted without one.
@@ -64,9 +88,10 @@ impl UpWatch {
         self
     }
 
-    /// What comes from now on goes no further, and is charged to nobody.
-    pub(super) fn stop_charging(&mut self) {
-        self.account = None;
+    /// What comes from now on goes no further: it is charged to nobody, and not held.
+    pub(super) fn stop(&mut self) {
+        (self.account, self.judging) = (None, None);
+        self.newest.stop();
     }
 
     /// What its inputs are charged to.
@@ -74,9 +99,44 @@ impl UpWatch {
         self.account.as_deref_mut()
     }
 
+    pub(super) const fn newest(&mut self) -> &mut Newest {
+        &mut self.newest
+    }
+
+    /// Whether the message under way goes on as it comes.
+    pub(super) const fn lets_pass(&self) -> bool {
+        self.judging.is_none() && !self.skips
+    }
+
+    /// Whether the frame under way, or the last one, is a ping, a pong or a close.
+    pub(super) const fn is_in_control(&self) -> bool {
+        self.current.is_control()
+    }
+
+    /// All that went on has been written.
+    pub(super) fn written(&mut self) {
+        self.sending = None;
+    }
+
+    /// What another socket of fal's is sent first; the rest of a message under way follows by itself, or is skipped where its
+    /// beginning is not held.
+    pub(super) fn begin_again(&mut self) -> Vec<u8> {
+        let again = match self.newest.send_again(self.account.as_deref_mut(), &self.memory) {
+            Ok(again) => again,
+            Err(wait) => {
+                self.refuse(("RATE_LIMITED", &wait_sentence("inputs", wait)), None);
+                None
+            }
+        };
+        self.skips |= again.is_none() && self.judging.is_none();
+        let again = again.unwrap_or_default();
+        self.sending = again.room;
+        again.frames
+    }
+
     fn refuse(&mut self, (error, reason): (&'static str, &str), request_id: Option<&str>) {
         let refusals = self.refusals.get_or_insert_default();
-        refusals.refused += 1;
+        refusals.told.refused += 1;
         if refusals.frames.len() < ENOUGH {
             write_error(&mut refusals.frames, error, reason, request_id);
         }
@@ -98,28 +158,54 @@ impl UpWatch {
         !self.skips
     }
 
-    /// The newest input is not needed any more: nothing is kept from now on.
-    pub(super) fn forget_newest(&mut self) {
-        self.newest = None;
+    /// What the client is to hear of inputs that were refused, and how many were.
+    pub(super) fn replies(&mut self) -> Option<(Vec<u8>, Told)> {
+        self.refusals.take().map(|refusals| (refusals.frames, refusals.told))
     }
 
-    pub(super) const fn keeps_newest(&self) -> bool {
-        self.newest.is_some()
+    fn keep(&mut self, bytes: &[u8]) {
+        if !self.newest.extend(bytes, &self.memory) {
+            self.refusals.get_or_insert_default().told.unheld += 1;
+        }
     }
 
-    /// What the frame under way is, or was the last one.
-    pub(super) const fn current(&self) -> Opcode {
-        self.current
+    /// An input that is checked finds no room: it goes no further.
+    fn give_up(&mut self) {
+        self.skips = true;
+        if let Some(judging) = &mut self.judging {
+            judging.message.clear();
+        }
+        if let Some(account) = &mut self.account {
+            account.unsent();
+        }
+        self.refuse(("RATE_LIMITED", FULL), None);
+        self.refusals.get_or_insert_default().told.unheld += 1;
     }
 
-    /// The newest input, as much of it as has come. The rest of it follows by itself.
-    pub(super) fn newest(&self) -> Option<Vec<u8>> {
-        self.newest.as_ref().map(|newest| newest.frames.clone())
-    }
-
-    /// What the client is to hear of inputs that were refused.
-    pub(super) fn replies(&mut self) -> Option<(Vec<u8>, u64)> {
-        self.refusals.take().map(|refusals| (refusals.frames, refusals.refused))
+    /// An input that is checked is whole.
+    fn judge(&mut self, out: &mut Vec<u8>) {
+        let Some(judging) = &mut self.judging else { return };
+        let (message, room) = std::mem::take(&mut judging.message).into_parts();
+        match judging.judge.judge(judging.opcode, &message) {
+            Ok(input) => {
+                let before = out.len();
+                write_frame(out, judging.opcode, &input, Some(rand::random()));
+                // What goes on is about as large as what came, and has its room until it is written.
+                match (&mut self.sending, room) {
+                    (Some(sending), Some(room)) => sending.merge(room),
+                    (sending, room) => *sending = sending.take().or(room),
+                }
+                self.newest.begin();
+                self.newest.note_payload(message.len() as u64);
+                self.keep(&out[before..]);
+            }
+            Err(refusal) => {
+                if let Some(account) = &mut self.account {
+                    account.unsent();
+                }
+                self.refuse(("VALIDATION_ERROR", &refusal.reason), refusal.request_id.as_deref());
+            }
+        }
     }
 }
 
@@ -129,66 +215,53 @@ impl Watch for UpWatch {
         if header.opcode == Opcode::Close {
             return Treatment::Take;
         }
-        if !header.opcode.is_control() && !self.charge(header) {
+        if header.opcode.is_control() {
+            return Treatment::Pass;
+        }
+        if !self.charge(header) {
             return Treatment::Skip;
         }
-        if self.judging.is_some() {
-            return Treatment::Take;
-        }
-        if let Some(newest) = &mut self.newest {
+        if let Some(judging) = &mut self.judging {
             if header.begins_message() {
-                newest.frames.clear();
+                judging.opcode = header.opcode;
             }
-            if !header.opcode.is_control() {
-                newest.frames.extend_from_slice(raw);
+            (judging.mask, judging.came) = (header.mask.unwrap_or_default(), 0);
+            return Treatment::Read;
+        }
+        if self.newest.is_kept() {
+            if header.begins_message() {
+                self.newest.begin();
             }
+            self.newest.note_payload(header.payload_bytes);
+            self.keep(raw);
         }
         Treatment::Pass
     }
 
     fn passes(&mut self, part: &[u8]) {
-        if let Some(newest) = self.newest.as_mut().filter(|_| !self.current.is_control()) {
-            newest.frames.extend_from_slice(part);
+        if self.current.is_control() || self.skips {
+            return;
+        }
+        let Some(judging) = &mut self.judging else { return self.keep(part) };
+        let under = (judging.mask, judging.came);
+        judging.came += part.len() as u64;
+        if let Err(NoRoom) = judging.message.extend_masked(part, under, &self.memory) {
+            self.give_up();
         }
     }
 
     fn taken(&mut self, header: &FrameHeader, frame: &[u8], out: &mut Vec<u8>) -> Result<(), End> {
+        if header.opcode != Opcode::Close {
+            if header.fin && !self.skips {
+                self.judge(out);
+            }
+            return Ok(());
+        }
         let length = usize::try_from(header.payload_bytes).unwrap_or(usize::MAX).min(frame.len());
-        let (_, payload) = frame.split_at(frame.len() - length);
-        let mut payload = payload.to_vec();
+        let mut payload = frame[frame.len() - length..].to_vec();
         apply_mask(&mut payload, header.mask.unwrap_or_default(), 0);
-        if header.opcode == Opcode::Close {
-            let reason = CloseReason::read(&payload).map_err(|_| End::ClientFault(Breach::Close))?;
-            return Err(End::ClientClosed(reason));
-        }
-        let Some(judging) = self.judging.as_mut().filter(|_| !header.opcode.is_control()) else {
-            out.extend_from_slice(frame);
-            return Ok(());
-        };
-        if header.begins_message() {
-            judging.opcode = header.opcode;
-        }
-        judging.message.append(&mut payload);
-        if !header.fin {
-            return Ok(());
-        }
-        let message = std::mem::take(&mut judging.message);
-        match judging.judge.judge(judging.opcode, &message) {
-            Ok(input) => {
-                let before = out.len();
-                write_frame(out, judging.opcode, &input, Some(rand::random()));
-                if let Some(newest) = &mut self.newest {
-                    newest.frames = out[before..].to_vec();
-                }
-            }
-            Err(refusal) => {
-                if let Some(account) = &mut self.account {
-                    account.unsent();
-                }
-                self.refuse(("VALIDATION_ERROR", &refusal.reason), refusal.request_id.as_deref());
-            }
-        }
-        Ok(())
+        let reason = CloseReason::read(&payload).map_err(|_| End::ClientFault(Breach::Close))?;
+        Err(End::ClientClosed(reason))
     }
 
     fn fault(&self, fault: FrameFault) -> End {

@@ -260,11 +260,11 @@ impl Direction {
                     }
                 }
                 FrameEvent::Payload(_) => match self.treatment {
-                    Treatment::Pass => watch.passes(part),
+                    Treatment::Pass | Treatment::Read => watch.passes(part),
                     Treatment::Take => self.held.extend_from_slice(part),
                     Treatment::Skip => {}
                 },
-                FrameEvent::End(header) if self.treatment == Treatment::Take => {
+                FrameEvent::End(header) if matches!(self.treatment, Treatment::Take | Treatment::Read) => {
                     let held = std::mem::take(&mut self.held);
                     self.treatment = Treatment::Pass;
                     if let Err(end) = watch.taken(&header, &held, &mut self.out) {
@@ -277,8 +277,10 @@ impl Direction {
             match self.treatment {
                 Treatment::Pass => piece.ready = piece.walked,
                 // What passes before it goes out first.
-                Treatment::Take | Treatment::Skip if piece.sent < piece.ready => break Ok(()),
-                Treatment::Take | Treatment::Skip => (piece.sent, piece.ready) = (piece.walked, piece.walked),
+                _ if piece.sent < piece.ready => break Ok(()),
+                Treatment::Take | Treatment::Read | Treatment::Skip => {
+                    (piece.sent, piece.ready) = (piece.walked, piece.walked);
+                }
             }
             let wanted = !self.between.is_empty() || self.stop != Stop::Never;
             if wanted && self.walker.is_between_frames() {

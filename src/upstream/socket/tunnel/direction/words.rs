@@ -44,12 +44,29 @@ impl Direction {
 
     /// Whether the receiver has had whole frames only.
     pub(in crate::upstream::socket) fn is_between_frames(&self) -> bool {
-        self.walker.is_between_frames() || self.treatment == Treatment::Skip
+        self.walker.is_between_frames() || self.treatment != Treatment::Pass
     }
 
     /// Whether the receiver has had whole messages only, and so can be told something else.
     pub(in crate::upstream::socket) fn is_between_messages(&self) -> bool {
         self.walker.is_between_messages()
+    }
+
+    /// Whether the sender is in the middle of a message.
+    pub(in crate::upstream::socket) fn is_within_message(&self) -> bool {
+        self.walker.is_within_message()
+    }
+
+    /// Whether all that was put in the place of what came has been written.
+    pub(in crate::upstream::socket) const fn has_written_all(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// The rest of a frame that passes goes no further.
+    pub(in crate::upstream::socket) fn skip_frame(&mut self) {
+        if !self.walker.is_between_frames() && self.treatment == Treatment::Pass {
+            self.treatment = Treatment::Skip;
+        }
     }
 
     /// When the receiver has taken nothing for `limit`.
