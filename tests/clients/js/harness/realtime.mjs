@@ -138,7 +138,7 @@ export class Painter {
     socket.addEventListener("message", ({ data }) => {
       const kind = typeof data === "string" ? "text" : "binary";
       seen.kinds.push(kind);
-      if (kind === "text") seen.texts.push({ text: data, at: performance.now() });
+      if (kind === "text") seen.texts.push({ text: data });
       frames.push({ kind, data });
       this.changed();
     });
