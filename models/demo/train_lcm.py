@@ -29,8 +29,6 @@ def reach(guidance):
 
 # From this part of the stage on, the critic learns and then judges.
 CRITIC = 0.15
-# From this part on it is heard less, so that small things and plain colours settle.
-QUIETER = 0.8
 
 
 class Student(nn.Module):
@@ -145,7 +143,7 @@ def work(worker, args, student, critic, batches, average):
         judged, case = out.detach().requires_grad_(), (doodle, want, pull, ids)
         gap = (judged - want) / model.SPREAD
         # The critic learns for a while before it is heard, and is then heard as loudly as the differences.
-        heard = min(1.0, max(0.0, (part - CRITIC - 0.01) / 0.05)) - 0.6 * min(1.0, max(0.0, (part - QUIETER) / 0.05))
+        heard = min(1.0, max(0.0, (part - CRITIC - 0.01) / 0.05))
         loss = difference(gap, 0.5 - 0.4 * heard)
         push, = torch.autograd.grad(loss, judged)
         if heard:

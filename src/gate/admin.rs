@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{Ready, ready};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::health::Readiness;
-use crate::guard::Limits;
+use crate::guard::{Limits, StoreSilent};
 use crate::wire::{Body, Problem};
 
 /// What whoever changes something must send. A page cannot send it to another origin without asking first, and the
@@ -56,10 +57,10 @@ impl Admin {
     }
 
     /// What limits did, how one share stands, or that it is let off; `key` is what follows `/limits`.
-    fn limits(&self, request: &Request<Body>, key: &str) -> Response<Body> {
+    async fn limits(&self, request: Request<Body>, key: &str) -> Response<Body> {
         let Some(limits) = &self.limits else { return Problem::not_found(request.uri().path()).into() };
         // A page that was led here by a name of its own is of the same origin, and only its Host tells it.
-        if !names_an_address(request) {
+        if !names_an_address(&request) {
             let why = "ask for limits by the address of the admin listener or as localhost, not by another name";
             return Problem::new(StatusCode::FORBIDDEN, why).into();
         }
@@ -68,24 +69,32 @@ impl Admin {
             let forms = "caller:NAME, address:ADDRESS, tier:NAME, endpoint:OWNER/ALIAS or all";
             Response::from(Problem::new(StatusCode::BAD_REQUEST, format!("a key is {forms}")))
         };
-        let elsewhere = limits.is_shared() && matches!(*request.method(), Method::GET | Method::DELETE);
-        if elsewhere && key.is_some() {
-            let why = "these limits are kept in a Redis that several gates share, which is not read or reset from here";
-            return Problem::new(StatusCode::NOT_IMPLEMENTED, why).into();
-        }
+        let silent = |error: StoreSilent| {
+            tracing::warn!(
+                error = &error as &(dyn std::error::Error + 'static),
+                "a share of the limits cannot be read"
+            );
+            Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+        };
         match (request.method(), key) {
             (&Method::GET, None) => json(&limits.usage()),
-            (&Method::GET, Some(key)) => limits.standing(key).map_or_else(no_key, |standing| json(&standing)),
+            (&Method::GET, Some(key)) => match limits.standing_now(key).await {
+                Ok(standing) => standing.map_or_else(no_key, |standing| json(&standing)),
+                Err(error) => silent(error),
+            },
             (&Method::DELETE, Some(_))
                 if !request.headers().contains_key(ADMIN_HEADER) || request.headers().contains_key(ORIGIN) =>
             {
                 let why = format!("a reset needs the header {ADMIN_HEADER}, and is none of a page's");
                 Problem::new(StatusCode::FORBIDDEN, why).into()
             }
-            (&Method::DELETE, Some(key)) => limits.reset(key).map_or_else(no_key, |limits| {
-                tracing::info!(key, limits, "let off by the admin listener");
-                json(&Forgotten { limits })
-            }),
+            (&Method::DELETE, Some(key)) => match limits.let_off(key).await {
+                Ok(forgotten) => forgotten.map_or_else(no_key, |limits| {
+                    tracing::info!(key, limits, "let off by the admin listener");
+                    json(&Forgotten { limits })
+                }),
+                Err(error) => silent(error),
+            },
             (_, None) => Problem::method_not_allowed("GET").into(),
             (_, Some(_)) => Problem::method_not_allowed("GET, DELETE").into(),
         }
@@ -121,7 +130,7 @@ fn json(value: &impl Serialize) -> Response<Body> {
 impl Service<Request<Body>> for Admin {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -129,15 +138,19 @@ impl Service<Request<Body>> for Admin {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = request.method();
-        ready(Ok(match request.uri().path() {
+        let answer = match request.uri().path() {
             "/metrics" if *method == Method::GET => self.metrics(),
             "/metrics" => Problem::method_not_allowed("GET").into(),
             "/healthz" => Readiness::health(method),
             "/readyz" => self.readiness.ready(method),
             other => match other.strip_prefix("/limits") {
-                Some(key) if key.is_empty() || key.starts_with('/') => self.limits(&request, key),
+                Some(key) if key.is_empty() || key.starts_with('/') => {
+                    let (key, admin) = (key.to_owned(), self.clone());
+                    return async move { Ok(admin.limits(request, &key).await) }.boxed();
+                }
                 _ => Problem::not_found(other).into(),
             },
-        }))
+        };
+        ready(Ok(answer)).boxed()
     }
 }

@@ -162,7 +162,7 @@ const SHARED: &str = "[limits]\nstore = \"redis\"\n[limits.redis]\nurl_env = \"S
 const STORE_KEY: (&str, &str) = ("STORE_KEY", "an example of 32 bytes, or more of them");
 
 #[tokio::test]
-async fn gates_on_one_redis_share_calls_and_say_that_no_share_is_reset_from_there() {
+async fn gates_on_one_redis_share_calls_and_either_shows_and_resets_a_share() {
     let Some(redis) = Redis::start(&[]) else { return };
     let url = redis.url();
     let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
@@ -173,12 +173,31 @@ async fn gates_on_one_redis_share_calls_and_say_that_no_share_is_reset_from_ther
     }
     let usage = admin(&gates[0], Method::GET, "/limits", &[]).await.json();
     assert_eq!(usage["top"]["this_hour"][0]["calls"], json!(2), "what this gate did");
-    let address = gates[0].admin.to_string();
-    for command in [&["show", "address:127.0.0.1"][..], &["reset", "address:127.0.0.1"]] {
-        let (code, _, said) = falgate(&[&["limits"], command, &["--admin", &address]].concat()).await;
-        assert!(code != Some(0) && said.contains("a Redis that several gates share"), "{code:?} {said}");
+    let key = "/limits/address:127.0.0.1";
+    let standing = admin(&gates[1], Method::GET, key, &[]).await.json();
+    assert_eq!((&standing["limits"][0]["left"], &standing["limits"][1]["left"]), (&json!(0), &json!(3)), "{standing}");
+    assert_eq!(admin(&gates[1], Method::GET, "/limits/ann", &[]).await.status, 400);
+    let address = gates[1].admin.to_string();
+    let (code, said, _) = falgate(&["limits", "reset", "address:127.0.0.1", "--admin", &address]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let standing = admin(&gates[0], Method::GET, key, &[]).await.json();
+    assert_eq!((&standing["limits"][0]["left"], &standing["limits"][1]["left"]), (&json!(2), &json!(5)), "{standing}");
+    for (gate, status) in [(0, 200), (1, 200), (0, 429), (1, 429)] {
+        assert_eq!(gates[gate].post(APP, input().to_string()).await.status, status);
     }
-    assert_eq!(gates[0].post(APP, input().to_string()).await.status, 429);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_gone_shows_no_share_and_forgets_none() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
+    let url = redis.url();
+    let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
+    let gate = Gate::start_in(&format!("{ENGINE}{SHARED}{RULES}"), &variables, None).await;
+    redis.kill();
+    for (method, headers) in [(Method::GET, &[][..]), (Method::DELETE, &[("x-falgate-admin", "1")])] {
+        let answer = admin(&gate, method, "/limits/address:127.0.0.1", headers).await;
+        assert_eq!((answer.status.as_u16(), detail_of(&answer).contains("store of limits")), (503, true));
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod config_checks;
 #[cfg(test)]
 mod config_files;
 #[cfg(test)]
+mod demo_model;
 #[cfg(test)]
 mod edge_agrees;
 #[cfg(test)]

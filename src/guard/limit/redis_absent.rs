@@ -6,8 +6,9 @@ use super::limits::{Inner, Limits};
 use super::receipt::Receipt;
 use super::refusal::Refusal;
 use super::settings::{Lasting, LimitSettings};
+use super::standing::{Standing, StoreSilent};
 use super::store_settings::LimitStore;
-use super::subject::Subject;
+use super::subject::{Share, Subject};
 
 /// A store that several gates share. There is none without the feature `redis`.
 #[derive(Debug, Clone)]
@@ -34,6 +35,16 @@ impl RedisStore {
 
     #[expect(clippy::unused_async, reason = "it waits where there is a store")]
     pub(super) async fn charge(&self, _: &Limits, _: &Subject, _: (Cost, Option<Lasting>)) -> Result<Receipt, Refusal> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "it waits where there is a store")]
+    pub(super) async fn standing(&self, _: &Inner, _: &Share<'_>) -> Result<Vec<Standing>, StoreSilent> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "it waits where there is a store")]
+    pub(super) async fn forget(&self, _: &Inner, _: &Share<'_>) -> Result<usize, StoreSilent> {
         match *self {}
     }
 

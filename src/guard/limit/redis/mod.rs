@@ -6,6 +6,7 @@
 mod charge;
 mod connect;
 mod debt;
+mod look;
 mod places;
 mod receipt;
 
@@ -33,6 +34,8 @@ struct Inner {
     charge: Script,
     settle: Script,
     hold: Script,
+    look: Script,
+    forget: Script,
     /// Under which callers are hashed.
     hash_key: [u8; 32],
     prefix: String,
