@@ -236,7 +236,7 @@ def sheets(model, folder):
         cells += [label(d, "doodle"), *(one(words, words) for words in (*TIMES, *looks))]
         cells += [one(f"strength {v}", "sunset", v) for v in (0.2, 0.4, 0.6, 0.8)]
         cells += [one(f"guidance {g:.0f}", "sunset", 0.7, g) for g in (1.0, 16.0)]
-    write(folder / "demo-prompts.png", cells, 6, 0.625)
+    write(folder / "demo-prompts.png", cells, 6, 0.5)
 
 
 def write(path, cells, columns, size):
