@@ -162,8 +162,8 @@ const SHARED: &str = "[limits]\nstore = \"redis\"\n[limits.redis]\nurl_env = \"S
 const STORE_KEY: (&str, &str) = ("STORE_KEY", "an example of 32 bytes, or more of them");
 
 #[tokio::test]
-async fn gates_on_one_redis_share_calls_and_say_that_no_share_is_reset_from_there() {
-    let Some(redis) = Redis::start(&[]) else { return };
+async fn a_share_is_shown_and_let_off_at_all_gates_of_one_redis() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
     let url = redis.url();
     let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
     let text = format!("{ENGINE}{SHARED}{RULES}");
@@ -173,12 +173,31 @@ async fn gates_on_one_redis_share_calls_and_say_that_no_share_is_reset_from_ther
     }
     let usage = admin(&gates[0], Method::GET, "/limits", &[]).await.json();
     assert_eq!(usage["top"]["this_hour"][0]["calls"], json!(2), "what this gate did");
-    let address = gates[0].admin.to_string();
-    for command in [&["show", "address:127.0.0.1"][..], &["reset", "address:127.0.0.1"]] {
-        let (code, _, said) = falgate(&[&["limits"], command, &["--admin", &address]].concat()).await;
-        assert!(code != Some(0) && said.contains("a Redis that several gates share"), "{code:?} {said}");
+    let addresses = gates.each_ref().map(|gate| gate.admin.to_string());
+    let key = "address:127.0.0.1";
+    for address in &addresses {
+        let (_, shown, _) = falgate(&["limits", "show", key, "--json", "--admin", address]).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        let left = |at: usize| (shown["limits"][at]["name"].clone(), shown["limits"][at]["left"].clone());
+        assert_eq!((left(0), left(1)), ((json!("often"), json!(0)), (json!("day"), json!(3))), "one call each");
     }
-    assert_eq!(gates[0].post(APP, input().to_string()).await.status, 429);
+    assert_eq!(admin(&gates[0], Method::DELETE, &format!("/limits/{key}"), &[]).await.status, 403);
+    assert_eq!(gates[0].post(APP, input().to_string()).await.status, 429, "that let nobody off");
+    let (code, said, _) = falgate(&["limits", "reset", key, "--admin", &addresses[1]]).await;
+    assert_eq!((code, said.trim()), (Some(0), "address:127.0.0.1: let off by 2 limits"));
+    let (_, said, _) = falgate(&["limits", "reset", key, "--admin", &addresses[0]]).await;
+    assert!(said.contains("no limit had anything to forget"), "{said}");
+    for (gate, status) in [(0, 200), (1, 200), (0, 429)] {
+        assert_eq!(gates[gate].post(APP, input().to_string()).await.status, status, "all of it, and no more");
+    }
+    let (code, _, said) = falgate(&["limits", "reset", "ann", "--admin", &addresses[0]]).await;
+    assert!(code == Some(2) && said.contains("a key is caller:NAME"), "{said}");
+    redis.kill();
+    for command in ["show", "reset"] {
+        let (code, said, complained) = falgate(&["limits", command, key, "--admin", &addresses[0]]).await;
+        assert_eq!((code, said.as_str()), (Some(69), ""), "{command}: {complained}");
+        assert!(complained.contains("does not answer") && !complained.contains(&url), "{complained}");
+    }
 }
 
 #[tokio::test]

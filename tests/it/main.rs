@@ -114,6 +114,8 @@ mod guard_limits_props;
 #[cfg(test)]
 mod guard_limits_redis;
 #[cfg(test)]
+mod guard_limits_redis_share;
+#[cfg(test)]
 mod guard_limits_replace;
 #[cfg(test)]
 mod guard_origins;

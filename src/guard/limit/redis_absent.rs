@@ -5,9 +5,11 @@ use super::error::LimitError;
 use super::limits::{Inner, Limits};
 use super::receipt::Receipt;
 use super::refusal::Refusal;
+use super::rows::Rows;
 use super::settings::{Lasting, LimitSettings};
+use super::standing::Standing;
 use super::store_settings::LimitStore;
-use super::subject::Subject;
+use super::subject::{Share, Subject};
 
 /// A store that several gates share. There is none without the feature `redis`.
 #[derive(Debug, Clone)]
@@ -34,6 +36,16 @@ impl RedisStore {
 
     #[expect(clippy::unused_async, reason = "it waits where there is a store")]
     pub(super) async fn charge(&self, _: &Limits, _: &Subject, _: (Cost, Option<Lasting>)) -> Result<Receipt, Refusal> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "it waits where there is a store")]
+    pub(super) async fn standing(&self, _: &Rows, _: Share<'_>) -> Result<Vec<Standing>, std::convert::Infallible> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "it waits where there is a store")]
+    pub(super) async fn reset(&self, _: &Rows, _: Share<'_>) -> Result<Vec<bool>, std::convert::Infallible> {
         match *self {}
     }
 

@@ -132,19 +132,27 @@ impl Way {
         // Twice: it may try a second time.
         let opened = tokio::time::timeout(connect * 2 + ms(1000), opening).await;
         let mut connection = opened.map_err(|late| LimitError::Store(late.into()))?.map_err(unreachable)?;
-        let scripts =
-            [include_str!("charge.lua"), include_str!("settle.lua"), include_str!("hold.lua")].map(Script::new);
+        let scripts = [
+            include_str!("charge.lua"),
+            include_str!("settle.lua"),
+            include_str!("hold.lua"),
+            include_str!("look.lua"),
+            include_str!("reset.lua"),
+        ];
+        let scripts = scripts.map(Script::new);
         for script in &scripts {
             // A server that is too old, or a user that may not run scripts, is found out now.
             script.prepare_invoke().load_async(&mut connection).await.map_err(unreachable)?;
         }
-        let [charge, settle, hold] = scripts;
+        let [charge, settle, hold, look, reset] = scripts;
         let (errands, waiting) = mpsc::channel(ERRANDS);
         let store = RedisStore(Arc::new(Inner {
             connection,
             charge,
             settle,
             hold,
+            look,
+            reset,
             hash_key: self.hash_key,
             prefix: self.settings.prefix,
             timeout,

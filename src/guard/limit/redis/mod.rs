@@ -8,6 +8,7 @@ mod connect;
 mod debt;
 mod places;
 mod receipt;
+mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,8 @@ struct Inner {
     charge: Script,
     settle: Script,
     hold: Script,
+    look: Script,
+    reset: Script,
     /// Under which callers are hashed.
     hash_key: [u8; 32],
     prefix: String,
@@ -51,7 +54,7 @@ impl std::fmt::Debug for Inner {
 
 /// Why the store did not decide.
 #[derive(Debug, thiserror::Error)]
-enum StoreError {
+pub(in crate::guard::limit) enum StoreError {
     #[error("the store did not answer within {} ms", .0.as_millis())]
     Late(Duration),
     #[error("the store cannot be asked")]
