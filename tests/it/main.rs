@@ -84,6 +84,8 @@ mod gate_limits;
 #[cfg(test)]
 mod gate_limits_admin;
 #[cfg(test)]
+mod gate_limits_redis;
+#[cfg(test)]
 mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
