@@ -41,10 +41,14 @@ pub(super) fn call<T: DeserializeOwned>(address: SocketAddr, method: Method, pat
     };
     match status {
         StatusCode::OK => serde_json::from_slice(&bytes).map_err(|cause| no_gate(Some(cause.into()))),
-        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::NOT_IMPLEMENTED => {
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::SERVICE_UNAVAILABLE => {
             let detail = serde_json::from_slice::<Value>(&bytes).ok();
             let detail = detail.and_then(|body| Some(body.get("detail")?.as_str()?.to_owned()));
-            Err(detail.map_or_else(|| no_gate(None), |what| Failure::Usage { what }))
+            Err(match detail {
+                None => no_gate(None),
+                Some(what) if status == StatusCode::SERVICE_UNAVAILABLE => Failure::Unavailable { what, cause: None },
+                Some(what) => Failure::Usage { what },
+            })
         }
         _ => Err(no_gate(None)),
     }

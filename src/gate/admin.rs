@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
@@ -15,7 +14,7 @@ use serde::Serialize;
 use tower_service::Service;
 
 use super::health::Readiness;
-use crate::guard::{Limits, StoreSilent};
+use crate::guard::{LimitError, Limits};
 use crate::wire::{Body, Problem};
 
 /// What whoever changes something must send. A page cannot send it to another origin without asking first, and the
@@ -56,49 +55,70 @@ impl Admin {
         response
     }
 
-    /// What limits did, how one share stands, or that it is let off; `key` is what follows `/limits`.
-    async fn limits(&self, request: Request<Body>, key: &str) -> Response<Body> {
-        let Some(limits) = &self.limits else { return Problem::not_found(request.uri().path()).into() };
+    /// What limits did, how one share stands, or that it is let off.
+    async fn limits(&self, asked: &Asked) -> Response<Body> {
+        let Some(limits) = &self.limits else { return Problem::not_found(&asked.path).into() };
         // A page that was led here by a name of its own is of the same origin, and only its Host tells it.
-        if !names_an_address(&request) {
+        if !asked.names_an_address {
             let why = "ask for limits by the address of the admin listener or as localhost, not by another name";
             return Problem::new(StatusCode::FORBIDDEN, why).into();
         }
-        let key = key.strip_prefix('/').filter(|key| !key.is_empty());
-        let no_key = || {
-            let forms = "caller:NAME, address:ADDRESS, tier:NAME, endpoint:OWNER/ALIAS or all";
-            Response::from(Problem::new(StatusCode::BAD_REQUEST, format!("a key is {forms}")))
-        };
-        let silent = |error: StoreSilent| {
-            tracing::warn!(
-                error = &error as &(dyn std::error::Error + 'static),
-                "a share of the limits cannot be read"
-            );
-            Response::from(Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
-        };
-        match (request.method(), key) {
+        let key = asked.path.strip_prefix("/limits/").filter(|key| !key.is_empty());
+        match (&asked.method, key) {
             (&Method::GET, None) => json(&limits.usage()),
-            (&Method::GET, Some(key)) => match limits.standing_now(key).await {
+            (&Method::GET, Some(key)) => match limits.standing_soon(key).await {
                 Ok(standing) => standing.map_or_else(no_key, |standing| json(&standing)),
-                Err(error) => silent(error),
+                Err(error) => no_store(&error),
             },
-            (&Method::DELETE, Some(_))
-                if !request.headers().contains_key(ADMIN_HEADER) || request.headers().contains_key(ORIGIN) =>
-            {
+            (&Method::DELETE, Some(_)) if !asked.may_change => {
                 let why = format!("a reset needs the header {ADMIN_HEADER}, and is none of a page's");
                 Problem::new(StatusCode::FORBIDDEN, why).into()
             }
-            (&Method::DELETE, Some(key)) => match limits.let_off(key).await {
-                Ok(forgotten) => forgotten.map_or_else(no_key, |limits| {
+            (&Method::DELETE, Some(key)) => match limits.reset_soon(key).await {
+                Ok(Some(limits)) => {
                     tracing::info!(key, limits, "let off by the admin listener");
                     json(&Forgotten { limits })
-                }),
-                Err(error) => silent(error),
+                }
+                Ok(None) => no_key(),
+                Err(error) => no_store(&error),
             },
             (_, None) => Problem::method_not_allowed("GET").into(),
             (_, Some(_)) => Problem::method_not_allowed("GET, DELETE").into(),
         }
     }
+}
+
+/// What is asked about limits: all of a request that is needed while a store is waited for.
+struct Asked {
+    method: Method,
+    path: String,
+    names_an_address: bool,
+    /// Whether it comes with the header of those who may, and from no page.
+    may_change: bool,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            names_an_address: names_an_address(request),
+            may_change: headers.contains_key(ADMIN_HEADER) && !headers.contains_key(ORIGIN),
+        }
+    }
+}
+
+fn no_key() -> Response<Body> {
+    let forms = "caller:NAME, address:ADDRESS, tier:NAME, endpoint:OWNER/ALIAS or all";
+    Problem::new(StatusCode::BAD_REQUEST, format!("a key is {forms}")).into()
+}
+
+fn no_store(error: &LimitError) -> Response<Body> {
+    let error: &(dyn std::error::Error + 'static) = error;
+    tracing::warn!(error, "the admin listener cannot ask the store of limits");
+    let why = "the Redis that these limits are kept in does not answer";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into()
 }
 
 /// The answer to a reset.
@@ -145,12 +165,12 @@ impl Service<Request<Body>> for Admin {
             "/readyz" => self.readiness.ready(method),
             other => match other.strip_prefix("/limits") {
                 Some(key) if key.is_empty() || key.starts_with('/') => {
-                    let (key, admin) = (key.to_owned(), self.clone());
-                    return async move { Ok(admin.limits(request, &key).await) }.boxed();
+                    let (admin, asked) = (self.clone(), Asked::of(&request));
+                    return Box::pin(async move { Ok(admin.limits(&asked).await) });
                 }
                 _ => Problem::not_found(other).into(),
             },
         };
-        ready(Ok(answer)).boxed()
+        Box::pin(std::future::ready(Ok(answer)))
     }
 }

@@ -21,8 +21,8 @@ pub use limit::{
     ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, CallerUsage, Cost, CostSettings, Dimension, Lasting, LedgerError,
     LimitError, LimitHeaders, LimitKind, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited, Limits, Pace,
     Period, Prices, RATE_LIMIT, RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy,
-    ShareStanding, SpentUsage, Standing, StoreSilent, Subject, Tier, TopUsage, Usage, Verdict, WhenStoreIsDown, Why,
-    real_cost, subject_of,
+    ShareStanding, SpentUsage, Standing, Subject, Tier, TopUsage, Usage, Verdict, WhenStoreIsDown, Why, real_cost,
+    subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;

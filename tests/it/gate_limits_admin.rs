@@ -162,8 +162,8 @@ const SHARED: &str = "[limits]\nstore = \"redis\"\n[limits.redis]\nurl_env = \"S
 const STORE_KEY: (&str, &str) = ("STORE_KEY", "an example of 32 bytes, or more of them");
 
 #[tokio::test]
-async fn gates_on_one_redis_share_calls_and_either_shows_and_resets_a_share() {
-    let Some(redis) = Redis::start(&[]) else { return };
+async fn a_share_is_shown_and_let_off_at_all_gates_of_one_redis() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
     let url = redis.url();
     let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
     let text = format!("{ENGINE}{SHARED}{RULES}");
@@ -173,30 +173,30 @@ async fn gates_on_one_redis_share_calls_and_either_shows_and_resets_a_share() {
     }
     let usage = admin(&gates[0], Method::GET, "/limits", &[]).await.json();
     assert_eq!(usage["top"]["this_hour"][0]["calls"], json!(2), "what this gate did");
-    let key = "/limits/address:127.0.0.1";
-    let standing = admin(&gates[1], Method::GET, key, &[]).await.json();
-    assert_eq!((&standing["limits"][0]["left"], &standing["limits"][1]["left"]), (&json!(0), &json!(3)), "{standing}");
-    assert_eq!(admin(&gates[1], Method::GET, "/limits/ann", &[]).await.status, 400);
-    let address = gates[1].admin.to_string();
-    let (code, said, _) = falgate(&["limits", "reset", "address:127.0.0.1", "--admin", &address]).await;
-    assert_eq!(code, Some(0), "{said}");
-    let standing = admin(&gates[0], Method::GET, key, &[]).await.json();
-    assert_eq!((&standing["limits"][0]["left"], &standing["limits"][1]["left"]), (&json!(2), &json!(5)), "{standing}");
-    for (gate, status) in [(0, 200), (1, 200), (0, 429), (1, 429)] {
-        assert_eq!(gates[gate].post(APP, input().to_string()).await.status, status);
+    let addresses = gates.each_ref().map(|gate| gate.admin.to_string());
+    let key = "address:127.0.0.1";
+    for address in &addresses {
+        let (_, shown, _) = falgate(&["limits", "show", key, "--json", "--admin", address]).await;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        let left = |at: usize| (shown["limits"][at]["name"].clone(), shown["limits"][at]["left"].clone());
+        assert_eq!((left(0), left(1)), ((json!("often"), json!(0)), (json!("day"), json!(3))), "one call each");
     }
-}
-
-#[tokio::test]
-async fn a_redis_that_is_gone_shows_no_share_and_forgets_none() {
-    let Some(mut redis) = Redis::start(&[]) else { return };
-    let url = redis.url();
-    let variables = [("FAL_KEY", "id:secret"), ("STORE_URL", url.as_str()), STORE_KEY];
-    let gate = Gate::start_in(&format!("{ENGINE}{SHARED}{RULES}"), &variables, None).await;
+    assert_eq!(admin(&gates[0], Method::DELETE, &format!("/limits/{key}"), &[]).await.status, 403);
+    assert_eq!(gates[0].post(APP, input().to_string()).await.status, 429, "that let nobody off");
+    let (code, said, _) = falgate(&["limits", "reset", key, "--admin", &addresses[1]]).await;
+    assert_eq!((code, said.trim()), (Some(0), "address:127.0.0.1: let off by 2 limits"));
+    let (_, said, _) = falgate(&["limits", "reset", key, "--admin", &addresses[0]]).await;
+    assert!(said.contains("no limit had anything to forget"), "{said}");
+    for (gate, status) in [(0, 200), (1, 200), (0, 429)] {
+        assert_eq!(gates[gate].post(APP, input().to_string()).await.status, status, "all of it, and no more");
+    }
+    let (code, _, said) = falgate(&["limits", "reset", "ann", "--admin", &addresses[0]]).await;
+    assert!(code == Some(2) && said.contains("a key is caller:NAME"), "{said}");
     redis.kill();
-    for (method, headers) in [(Method::GET, &[][..]), (Method::DELETE, &[("x-falgate-admin", "1")])] {
-        let answer = admin(&gate, method, "/limits/address:127.0.0.1", headers).await;
-        assert_eq!((answer.status.as_u16(), detail_of(&answer).contains("store of limits")), (503, true));
+    for command in ["show", "reset"] {
+        let (code, said, complained) = falgate(&["limits", command, key, "--admin", &addresses[0]]).await;
+        assert_eq!((code, said.as_str()), (Some(69), ""), "{command}: {complained}");
+        assert!(complained.contains("does not answer") && !complained.contains(&url), "{complained}");
     }
 }
 

@@ -365,36 +365,3 @@ async fn the_scripts_calendar_is_the_gates() {
         assert_eq!(said, end, "the month of {second}");
     }
 }
-
-#[tokio::test]
-async fn a_share_stands_and_is_let_off_at_every_gate_alike() {
-    let Some(redis) = Redis::start(&[]) else { return };
-    let tables = json!({
-        "rule": [rule("pictures", "caller", 5), rule("pictures", "address", 5)],
-        "budget": [{"name": "month", "of": "pictures", "by": "caller", "amount": 9, "per": "month"}],
-        "at_once": [{"name": "open", "of": "requests", "by": "caller", "most": 3}],
-    });
-    let gates = [redis.limits(tables.clone()).await, redis.limits(tables).await];
-    let held = gates[0].charge_soon(&ann(), cells(Dimension::Pictures, 2), Some(Lasting::Requests)).await.unwrap();
-    let lefts = async |gate: usize, key: &str| -> Vec<u64> {
-        let standing = gates[gate].standing_now(key).await.unwrap().unwrap();
-        standing.limits.iter().map(|limit| limit.left).collect()
-    };
-    assert_eq!(lefts(1, "caller:ann").await, [3, 2, 7], "rule, places, budget");
-    assert_eq!(
-        lefts(1, "address:203.0.113.1").await,
-        [5, 3, 3, 9],
-        "one rule is by address, and nameless callers have shares"
-    );
-    assert_eq!(lefts(1, "caller:bob").await, [5, 3, 9]);
-    let standing = gates[1].standing_now("caller:ann").await.unwrap().unwrap();
-    let whole: Vec<_> = standing.limits.iter().map(|limit| limit.whole_in_s).collect();
-    assert!((143_000..=144_000).contains(&whole[0].unwrap()), "two of five pictures in 100 hours: {whole:?}");
-    assert!(whole[1].is_none() && (1..=31 * 86_400).contains(&whole[2].unwrap()), "{whole:?}");
-    assert_eq!(gates[1].let_off("caller:ann").await.unwrap(), Some(2));
-    assert_eq!(lefts(0, "caller:ann").await, [5, 2, 9], "what lasts keeps its places");
-    assert_eq!(lefts(0, "address:203.0.113.1").await, [5, 3, 3, 9], "and others what is theirs");
-    assert_eq!(gates[0].let_off("caller:ann").await.unwrap(), Some(0));
-    assert!(gates[0].let_off("ann").await.unwrap().is_none() && gates[0].standing_now("ann").await.unwrap().is_none());
-    drop(held);
-}

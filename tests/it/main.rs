@@ -85,6 +85,8 @@ mod gate_limits;
 #[cfg(test)]
 mod gate_limits_admin;
 #[cfg(test)]
+mod gate_limits_redis;
+#[cfg(test)]
 mod gate_limits_reload;
 #[cfg(test)]
 mod gate_memory;
@@ -114,6 +116,8 @@ mod guard_limits;
 mod guard_limits_props;
 #[cfg(test)]
 mod guard_limits_redis;
+#[cfg(test)]
+mod guard_limits_redis_share;
 #[cfg(test)]
 mod guard_limits_replace;
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub enum LimitError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store does not answer at the start.
+    /// The store does not answer.
     #[error("the Redis of limits cannot be reached (limits.redis)")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -44,7 +44,7 @@ pub use refusal::{Refusal, Why};
 pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
-pub use standing::{ShareStanding, Standing, StoreSilent};
+pub use standing::{ShareStanding, Standing};
 pub use store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
 pub use subject::{ANONYMOUS_TIER, Subject};
 pub use usage::{CallerUsage, LimitKind, LimitUsage, SpentUsage, TopUsage, Usage};

@@ -5,8 +5,9 @@ use super::error::LimitError;
 use super::limits::{Inner, Limits};
 use super::receipt::Receipt;
 use super::refusal::Refusal;
+use super::rows::Rows;
 use super::settings::{Lasting, LimitSettings};
-use super::standing::{Standing, StoreSilent};
+use super::standing::Standing;
 use super::store_settings::LimitStore;
 use super::subject::{Share, Subject};
 
@@ -39,12 +40,12 @@ impl RedisStore {
     }
 
     #[expect(clippy::unused_async, reason = "it waits where there is a store")]
-    pub(super) async fn standing(&self, _: &Inner, _: &Share<'_>) -> Result<Vec<Standing>, StoreSilent> {
+    pub(super) async fn standing(&self, _: &Rows, _: Share<'_>) -> Result<Vec<Standing>, std::convert::Infallible> {
         match *self {}
     }
 
     #[expect(clippy::unused_async, reason = "it waits where there is a store")]
-    pub(super) async fn forget(&self, _: &Inner, _: &Share<'_>) -> Result<usize, StoreSilent> {
+    pub(super) async fn reset(&self, _: &Rows, _: Share<'_>) -> Result<Vec<bool>, std::convert::Infallible> {
         match *self {}
     }
 

@@ -137,14 +137,14 @@ impl Way {
             include_str!("settle.lua"),
             include_str!("hold.lua"),
             include_str!("look.lua"),
-            include_str!("forget.lua"),
+            include_str!("reset.lua"),
         ];
         let scripts = scripts.map(Script::new);
         for script in &scripts {
             // A server that is too old, or a user that may not run scripts, is found out now.
             script.prepare_invoke().load_async(&mut connection).await.map_err(unreachable)?;
         }
-        let [charge, settle, hold, look, forget] = scripts;
+        let [charge, settle, hold, look, reset] = scripts;
         let (errands, waiting) = mpsc::channel(ERRANDS);
         let store = RedisStore(Arc::new(Inner {
             connection,
@@ -152,7 +152,7 @@ impl Way {
             settle,
             hold,
             look,
-            forget,
+            reset,
             hash_key: self.hash_key,
             prefix: self.settings.prefix,
             timeout,

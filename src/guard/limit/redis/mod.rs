@@ -6,9 +6,9 @@
 mod charge;
 mod connect;
 mod debt;
-mod look;
 mod places;
 mod receipt;
+mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ struct Inner {
     settle: Script,
     hold: Script,
     look: Script,
-    forget: Script,
+    reset: Script,
     /// Under which callers are hashed.
     hash_key: [u8; 32],
     prefix: String,
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Inner {
 
 /// Why the store did not decide.
 #[derive(Debug, thiserror::Error)]
-enum StoreError {
+pub(in crate::guard::limit) enum StoreError {
     #[error("the store did not answer within {} ms", .0.as_millis())]
     Late(Duration),
     #[error("the store cannot be asked")]
