@@ -12,6 +12,9 @@ fn settings(value: Value) -> LimitSettings {
     serde_json::from_value(value).unwrap()
 }
 
+/// Whose a share can be.
+const SHARES: [&str; 5] = ["address", "caller", "tier", "endpoint", "all"];
+
 /// A wall clock at midnight, long ago enough to be nobody's.
 fn midnight() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(20_000 * 86_400)
@@ -103,22 +106,24 @@ async fn every_dimension_is_limited_by_every_share_for_calls_and_frames() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budgets_by_every_share_start_anew_with_their_period() {
-    for (per, until) in [("hour", 3600), ("day", 86_400)] {
-        for by in ["address", "caller", "tier", "endpoint", "all"] {
-            let budget = json!({"name": "b", "of": "pictures", "by": by, "amount": 5, "per": per});
+async fn budgets_of_every_dimension_by_every_share_start_anew_with_their_period() {
+    // It is the fourth of an October.
+    for (per, until) in [("hour", 3600), ("day", 86_400), ("month", 28 * 86_400)] {
+        for (of, by) in Dimension::ALL.into_iter().flat_map(|of| SHARES.map(|by| (of, by))) {
+            let budget = json!({"name": "b", "of": of.as_str(), "by": by, "amount": 5, "per": per});
             let limits = limits(json!({"budget": [budget]}));
-            let pictures = |count: u64| Cost::ZERO.with_cells(Dimension::Pictures, count);
-            let charge = |subject: &Subject, count: u64| limits.charge(subject, pictures(count), None);
-            assert!(charge(&ann(), 4).is_ok());
+            let units = |count: u64| Cost::ZERO.with_cells(of, count * of.cells_per_unit());
+            let charge = |subject: &Subject, count: u64| limits.charge(subject, units(count), None);
+            let case = format!("{of:?} by {by} per {per}");
+            assert!(charge(&ann(), 4).is_ok(), "{case}");
             let refusal = charge(&ann(), 2).unwrap_err();
-            assert_eq!(refusal.why(), Why::Spent { of: Dimension::Pictures });
-            assert!((seconds(&refusal) - f64::from(until)).abs() < 2.0, "until the end of the {per}");
-            assert!(charge(&ann(), 1).is_ok(), "a refusal takes nothing");
-            assert_eq!(charge(&ann(), 6).unwrap_err().why(), Why::Never { of: Dimension::Pictures });
-            assert_eq!(stranger(by).is_some(), stranger(by).is_some_and(|other| charge(&other, 5).is_ok()));
+            assert_eq!(refusal.why(), Why::Spent { of }, "{case}");
+            assert!((seconds(&refusal) - f64::from(until)).abs() < 2.0, "{case}: until its end");
+            assert!(charge(&ann(), 1).is_ok(), "{case}: a refusal takes nothing");
+            assert_eq!(charge(&ann(), 6).unwrap_err().why(), Why::Never { of }, "{case}");
+            assert_eq!(stranger(by).is_some(), stranger(by).is_some_and(|other| charge(&other, 5).is_ok()), "{case}");
             tokio::time::advance(refusal.wait().unwrap()).await;
-            assert!(charge(&ann(), 5).is_ok(), "the next {per} has a budget of its own");
+            assert!(charge(&ann(), 5).is_ok(), "{case}: the next one has a budget of its own");
         }
     }
 }
