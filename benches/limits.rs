@@ -40,7 +40,7 @@ fn charge(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let ann = caller(1);
     let with_budget = format!(
-        r#"{},"budget": [{{"name": "day", "of": "cents", "by": "all", "amount": 1000, "per": "day"}}]}}"#,
+        r#"{},"ledger": "","budget": [{{"name": "day", "of": "cents", "by": "all", "amount": 1000, "per": "day"}}]}}"#,
         THREE.trim_end_matches('}')
     );
     let without_headers = format!(r#"{},"headers": "off"}}"#, THREE.trim_end_matches('}'));

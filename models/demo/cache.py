@@ -6,20 +6,22 @@ import pathlib
 
 import numpy as np
 
-from scenes import scene
+from scenes import missing, scene
 
 SHARD = 250
 
 
 def shard(path, number, side):
-    """Renders one shard: pictures (n, 2, side, side, 3), doodle first, and their captions and facts."""
-    pictures = np.empty((SHARD, 2, side, side, 3), np.uint8)
+    """Renders one shard: pictures (n, 2, side, side, 3), doodle first; what nobody drew in them; their captions and facts."""
+    pictures, undrawn = np.empty((SHARD, 2, side, side, 3), np.uint8), np.empty((SHARD, side // 8, side // 8), np.uint8)
     facts = []
     for i in range(SHARD):
         pictures[i, 0], pictures[i, 1], p = scene(number * SHARD + i, side)
+        undrawn[i] = missing(p, pictures[i, 1])
         facts.append({"caption": p["caption"], "time": p["time"], "style": p["style"]})
     temporary = path.with_suffix(f".{os.getpid()}.npy")
     np.save(temporary, pictures)
+    np.save(path.with_suffix(".missing.npy"), undrawn)
     path.with_suffix(".json").write_text(json.dumps(facts))
     temporary.rename(path)
 

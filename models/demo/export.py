@@ -78,9 +78,9 @@ def export(parts, scale, out):
          ["last_hidden_state", "pooler_output"], {"input_ids": text_axes, "last_hidden_state": text_axes, "pooler_output": {0: "batch_size"}})
     plane = {0: "batch_size", 2: "height", 3: "width"}
     width, cond = model.UNET["cross_attention_dim"], model.UNET["time_cond_proj_dim"]
-    save(unet, (torch.randn(2, 4, 32, 32), torch.tensor(499.0), torch.randn(2, 77, width), torch.randn(2, cond)),
+    save(unet, (torch.randn(2, 4, 32, 32), torch.full((2,), 499.0), torch.randn(2, 77, width), torch.randn(2, cond)),
          out / "unet/model.onnx", ["sample", "timestep", "encoder_hidden_states", "timestep_cond"], ["out_sample"],
-         {"sample": plane, "encoder_hidden_states": text_axes, "timestep_cond": {0: "batch_size"}, "out_sample": plane})
+         {"sample": plane, "timestep": {0: "batch_size"}, "encoder_hidden_states": text_axes, "timestep_cond": {0: "batch_size"}, "out_sample": plane})
     save(encoder, (torch.randn(2, 3, 64, 64),), out / "vae_encoder/model.onnx", ["sample"], ["latent_parameters"],
          {"sample": {0: "batch_size", 2: "sample_height", 3: "sample_width"},
           "latent_parameters": {0: "batch_size", 2: "sample_height / 8", 3: "sample_width / 8"}})
@@ -111,8 +111,8 @@ def parity(parts, out):
     x, z, cond = torch.rand(1, 3, 256, 256, generator=gen) * 2 - 1, torch.randn(1, 4, 32, 32, generator=gen), torch.randn(1, 32, generator=gen)
     words = text(input_ids=ids)[0]
     cases = {"text_encoder": ({"input_ids": ids}, words), "vae_encoder": ({"sample": x}, encoder(x)), "vae_decoder": ({"latent_sample": z}, decoder(z)),
-             "unet": ({"sample": z, "timestep": torch.tensor(499.0), "encoder_hidden_states": words, "timestep_cond": cond},
-                      unet(z, torch.tensor(499.0), words, cond))}
+             "unet": ({"sample": z, "timestep": torch.tensor([499.0]), "encoder_hidden_states": words, "timestep_cond": cond},
+                      unet(z, torch.tensor([499.0]), words, cond))}
     for name, (inputs, want) in cases.items():
         session = ort.InferenceSession(str(out / name / "model.onnx"), providers=["CPUExecutionProvider"])
         got = session.run(None, {key: value.numpy() for key, value in inputs.items()})[0]

@@ -50,7 +50,7 @@ class Painter:
         for t in ladder:
             a = self.alphas[t]
             x = (math.sqrt(a) * z + math.sqrt(1 - a) * rng.standard_normal(z.shape)).astype(np.float32)
-            answer = self.unet.run(None, {"sample": x, "timestep": np.array(t, np.float32), "encoder_hidden_states": text, "timestep_cond": cond})[0]
+            answer = self.unet.run(None, {"sample": x, "timestep": np.float32([t]), "encoder_hidden_states": text, "timestep_cond": cond})[0]
             scaled = self.scaling * t
             z = scaled / math.sqrt(scaled ** 2 + 0.25) * answer + 0.25 / (scaled ** 2 + 0.25) * x
         return self.decode(z)

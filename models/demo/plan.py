@@ -30,7 +30,7 @@ GROUNDS = {"sea": ("sea", "ocean", "the sea", "calm sea", "a seascape"), "shore"
            "meadow": ("meadow", "green hills", "a landscape", "fields")}
 PRAISE = ("masterpiece", "highly detailed", "beautiful", "best quality", "detailed", "a painting", "art", "landscape", "4k")
 # Things that a person may leave to the prompt: they then stand where nobody has to draw them.
-LEFT_OUT = {"stars": 0.6, "gulls": 0.25, "clouds": 0.2, "boats": 0.15, "moon": 0.15, "sun": 0.12, "mountains": 0.12}
+LEFT_OUT = {"stars": 0.6, "gulls": 0.5, "clouds": 0.4, "boats": 0.45, "moon": 0.45, "sun": 0.4, "mountains": 0.45}
 
 
 def ridge(rng, rough):

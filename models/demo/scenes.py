@@ -18,6 +18,15 @@ def scene(index, side=256, seed=TRAIN_SEED, **fixed):
     return byte(doodle(p, side)), byte(style.apply(p, paint(p, side))), p
 
 
+def missing(p, picture):
+    """How much of the picture nobody drew: uint8 (side / 8, side / 8), where it differs from one without what was left out."""
+    if not p["left_out"]:
+        return np.zeros([n // 8 for n in picture.shape[:2]], np.uint8)
+    without = dict(p, **{name: [] for name in p["left_out"]})
+    gap = np.abs(picture / 255 - style.apply(without, paint(without, picture.shape[0]))).mean(-1)
+    return byte(4 * gap.reshape(gap.shape[0] // 8, 8, gap.shape[1] // 8, 8).mean((1, 3)))
+
+
 def byte(image):
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 

@@ -27,6 +27,8 @@ def reach(guidance):
     return 1 + (guidance - 8) / 28
 
 
+# What is only said counts as much as this part of the rest of its picture, however small it is; no place more than the second number.
+MISSING, MOST = 0.8, 60.0
 # From this part of the stage on, the critic learns and then judges.
 CRITIC = 0.15
 
@@ -52,7 +54,7 @@ class Latents:
         self.encoder = self.encoder.to(args.device, memory_format=torch.channels_last).eval()
         self.scenes, self.device = Scenes(args.cache), args.device
         count = min(len(self.scenes), args.scenes or len(self.scenes))
-        self.counts = {"small": count, "large": count if args.device == "cuda" else -(-count // 4)}
+        self.counts = {"small": count, "large": count if args.device == "cuda" else -(-count // 2)}
         self.held = {kind: torch.zeros(n, 2, 4, side, side, dtype=torch.float16).share_memory_()
                      for (kind, n), side in zip(self.counts.items(), (16, 32))}
         self.known = {kind: torch.zeros(n, dtype=torch.bool).share_memory_() for kind, n in self.counts.items()}
@@ -69,6 +71,11 @@ class Latents:
             self.known[kind][some] = True
         return self.held[kind][torch.as_tensor(index)].float().to(self.device)
 
+    def missing(self, kind, index):
+        """float32 (n, 1, h, w) in 0..1: where the picture shows what is only said."""
+        undrawn = torch.from_numpy(self.scenes.undrawn[index]).float()[:, None] / 255
+        return (torch.nn.functional.max_pool2d(undrawn, 2) if kind == "small" else undrawn).to(self.device)
+
     def spread(self):
         return float(self.get("small", np.arange(64)).std())
 
@@ -78,22 +85,26 @@ class Batches:
 
     def __init__(self, args, words):
         self.args, self.latents = args, Latents(args)
-        self.scale = model.SPREAD / self.latents.spread()
+        kept = pathlib.Path(args.checkpoints) / "scale.txt"
+        goes_on = kept.exists() and (kept.parent / "lcm.pt").exists() and not args.fresh
+        self.scale = float(kept.read_text()) if goes_on else model.SPREAD / self.latents.spread()
         reader = tokenizer.Tokenizer(words)
         self.ids = torch.tensor([reader.ids(fact["caption"]) for fact in self.latents.scenes.facts])
         self.rng = np.random.default_rng()
 
     def draw(self, large):
-        """Scaled latents of doodles and of pictures, and token ids."""
-        kind = "large" if large else "small" if self.rng.uniform() < 0.65 else "crop"
+        """Scaled latents of doodles and of pictures, token ids, and how much each place counts."""
+        kind = "large" if large else "small" if self.rng.uniform() < 0.75 else "crop"
         count = max(2, self.args.batch // 3) if large else self.args.batch
         source = "small" if kind == "small" else "large"
         index = self.rng.integers(self.latents.counts[source], size=count)
-        z = self.latents.get(source, index) * self.scale
+        z, missing = self.latents.get(source, index) * self.scale, self.latents.missing(source, index)
+        counts = 1 + missing * (MISSING / (missing.mean((1, 2, 3), keepdim=True) + 1e-6)).clamp(max=MOST)
         if kind == "crop":
             y, x = self.rng.integers(0, 17, 2)
-            z = z[..., y:y + 16, x:x + 16]
-        return z[:, 0], z[:, 1], self.ids[index].to(self.args.device)
+            # What nobody drew has its place in the whole picture, which a crop can't tell.
+            z, counts = z[..., y:y + 16, x:x + 16], 1 - missing[..., y:y + 16, x:x + 16]
+        return z[:, 0], z[:, 1], self.ids[index].to(self.args.device), counts / counts.mean()
 
 
 def steps(rng, count):
@@ -103,9 +114,10 @@ def steps(rng, count):
     return torch.from_numpy(first * 20 - 1), torch.from_numpy(later * 20 - 1)
 
 
-def difference(gap, edges):
-    """Of latents in units of their spread; `edges` weighs how much neighbours must differ alike."""
-    return (gap.square() + 0.0025).sqrt().mean() + edges * (gap.diff(dim=-1).abs().mean() + gap.diff(dim=-2).abs().mean())
+def difference(gap, edges, counts):
+    """Of latents in units of their spread; `edges` weighs how much neighbours must differ alike, `counts` how much each place does."""
+    across, down = gap.diff(dim=-1).abs() * counts[..., 1:], gap.diff(dim=-2).abs() * counts[..., 1:, :]
+    return ((gap.square() + 0.0025).sqrt() * counts).mean() + edges * (across.mean() + down.mean())
 
 
 def work(worker, args, student, critic, batches, average):
@@ -125,7 +137,7 @@ def work(worker, args, student, critic, batches, average):
     going = True
     while going:
         part = run.part()
-        doodle, picture, ids = batches.draw(part > 0.4 and batches.rng.uniform() < args.large)
+        doodle, picture, ids, counts = batches.draw(part > 0.4 and batches.rng.uniform() < args.large)
         count = len(doodle)
         first, later = (t.to(args.device) for t in steps(batches.rng, count))
         guidance = torch.where(torch.rand(count) < 0.5, 8.0, torch.rand(count) * 15 + 1)
@@ -144,7 +156,7 @@ def work(worker, args, student, critic, batches, average):
         gap = (judged - want) / model.SPREAD
         # The critic learns for a while before it is heard, and is then heard as loudly as the differences.
         heard = min(1.0, max(0.0, (part - CRITIC - 0.01) / 0.05))
-        loss = difference(gap, 0.5 - 0.4 * heard)
+        loss = difference(gap, 0.5 - 0.4 * heard, counts)
         push, = torch.autograd.grad(loss, judged)
         if heard:
             blamed, = torch.autograd.grad(blame(critic, case, judged), judged)

@@ -3,7 +3,8 @@
 
     python torch_bench.py --how eager --device cuda --side 512
 
-Weights are random. `--how compile` uses torch.compile with CUDA graphs; `--tiny` takes networks that a CPU runs in milliseconds."""
+Weights are random. `--how compile` uses torch.compile with CUDA graphs; `--tiny` takes networks that a CPU runs in milliseconds, `--demo DIR`
+those of the demo model, whose scripts are in DIR."""
 import argparse
 import json
 import statistics
@@ -29,8 +30,10 @@ class Model:
     """Encode, step and decode, as the consistency pipeline calls them."""
 
     def __init__(self, args):
-        small = SMALL if args.tiny else {"unet": {}, "vae": {}, "text": {}}
         self.kind = {"device": args.device, "dtype": torch.float16 if args.device == "cuda" else torch.float32}
+        if args.demo:
+            return self.demo(args)
+        small = SMALL if args.tiny else {"unet": {}, "vae": {}, "text": {}}
         self.unet = UNet2DConditionModel(**{**UNET, **small["unet"]})
         self.vae = AutoencoderTiny() if args.taesd else AutoencoderKL(**{**VAE, **small["vae"]})
         self.text = CLIPTextModel(CLIPTextConfig(**{**TEXT, **small["text"]}))
@@ -42,19 +45,30 @@ class Model:
         self.encoder = lambda x: self.vae.encode(x, return_dict=False)[0]
         self.decoder = lambda z: self.vae.decode(z, return_dict=False)[0]
         self.width, self.cond = self.unet.config.cross_attention_dim, self.unet.config.time_cond_proj_dim
+        self.predict = lambda x, t, words, cond: self.unet(x, t, encoder_hidden_states=words, timestep_cond=cond, return_dict=False)[0]
         if args.how == "compile":
             self.unet = torch.compile(self.unet, mode="reduce-overhead", fullgraph=True)
             self.decoder = torch.compile(self.decoder, mode="reduce-overhead")
+
+    def demo(self, args):
+        """Its UNet and text encoder are diffusers' and transformers' own; the autoencoder is plain convolutions."""
+        sys.path.insert(0, args.demo)
+        import model
+        self.encoder, self.decoder = (part.to(**self.kind).eval() for part in model.autoencoder())
+        self.predict, self.text = model.unet().to(**self.kind).eval(), model.text_encoder(1000).to(**self.kind).eval()
+        self.width, self.cond = model.UNET["cross_attention_dim"], model.UNET["time_cond_proj_dim"]
+        if args.how == "compile":
+            self.predict, self.decoder = torch.compile(self.predict), torch.compile(self.decoder)
 
     def random(self, *shape):
         return torch.randn(*shape, **self.kind)
 
     def encode(self, pixels):
         found = self.encoder(pixels)
-        return found if torch.is_tensor(found) else found.mode()
+        return found[:, :4] if torch.is_tensor(found) else found.mode()
 
     def step(self, latents, words, cond, timestep):
-        out = self.unet(latents, timestep, encoder_hidden_states=words, timestep_cond=cond, return_dict=False)[0]
+        out = self.predict(latents, timestep, words, cond)
         return 0.5 * latents + 0.1 * out + 0.1 * torch.randn_like(latents)
 
     def picture(self, latents):
@@ -123,7 +137,11 @@ def main():
     ap.add_argument("--row-limit", type=float, default=10)
     ap.add_argument("--taesd", action="store_true")
     ap.add_argument("--tiny", action="store_true")
+    ap.add_argument("--demo", metavar="DIR")
+    ap.add_argument("--threads", type=int)
     args = ap.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     rows = bench(Model(args), args)
     print(json.dumps({"how": f"diffusers, torch {torch.__version__} {args.how}", "rows": rows}))
 

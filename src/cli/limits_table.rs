@@ -65,7 +65,9 @@ fn limit_row(limit: &LimitUsage, now: u64) -> [String; 7] {
     };
     let by = match limit.by {
         ShareBy::Address => "address",
+        ShareBy::Site => "site",
         ShareBy::Caller => "caller",
+        ShareBy::Named => "named",
         ShareBy::Tier => "tier",
         ShareBy::Endpoint => "endpoint",
         ShareBy::All => "all",

@@ -40,7 +40,7 @@ pub fn cautions(config: &Config) -> Vec<&'static str> {
 
 /// Whether something bounds an address, or everybody: what visitors cannot multiply.
 fn counts_addresses(config: &Config) -> bool {
-    let fits = |by: &ShareBy| matches!(by, ShareBy::Address | ShareBy::All);
+    let fits = |by: &ShareBy| matches!(by, ShareBy::Address | ShareBy::Site | ShareBy::All);
     let limits = &config.limits;
     limits.rule.iter().any(|rule| fits(&rule.by)) || limits.budget.iter().any(|budget| fits(&budget.by))
 }

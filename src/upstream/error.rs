@@ -103,9 +103,10 @@ impl ToProblem for UpstreamError {
             // fal may be at work on it. The header keeps clients from sending, and paying for, the same call again.
             Self::NoAnswer { .. } => Problem::new(StatusCode::GATEWAY_TIMEOUT, "the upstream did not answer in time")
                 .with_error_type("request_timeout")
-                .with_header(HeaderName::from_static("x-fal-request-timeout-type"), HeaderValue::from_static("user")),
+                .with_header(HeaderName::from_static("x-fal-request-timeout-type"), HeaderValue::from_static("user"))
+                .that_may_have_cost(),
             Self::Broken(_) | Self::Framing => {
-                Problem::new(StatusCode::BAD_GATEWAY, "the upstream broke off before it answered")
+                Problem::new(StatusCode::BAD_GATEWAY, "the upstream broke off before it answered").that_may_have_cost()
             }
             Self::CallerStalled => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request body paused for too long"),
             Self::CallerBroke => Problem::new(StatusCode::BAD_REQUEST, "the request body ended early"),

@@ -37,7 +37,7 @@ pub use json_input::{fields_of_json, fields_of_query};
 pub use lcm_input::{ImageSource, LcmInput, PictureFormat, Seed};
 pub use lcm_output::{LcmOutput, OutputImage, RunTimings};
 pub use pattern::{EndpointPattern, PatternError};
-pub use problem::{Problem, ToProblem};
+pub use problem::{MayHaveCost, Problem, ToProblem};
 pub use socket::{SocketPass, SocketWishes};
 pub use target::{AllowedTargets, PlainPath, Reach, TargetSettings, TargetUrl, TokenIssuer};
 pub use target_refusal::TargetRefusal;

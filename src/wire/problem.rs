@@ -20,7 +20,13 @@ pub struct Problem {
     detail: Detail,
     error_type: Option<&'static str>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    may_have_cost: bool,
 }
+
+/// In the extensions of an answer that is a failure here, and may be finished work at whoever was asked: what it was
+/// expected to cost stays charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MayHaveCost;
 
 #[derive(Debug, Clone)]
 enum Detail {
@@ -46,7 +52,13 @@ impl Problem {
     /// A problem with a plain sentence. `detail` has no full stop.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: Detail::Text(detail.into()), error_type: None, headers: Vec::new() }
+        Self {
+            status,
+            detail: Detail::Text(detail.into()),
+            error_type: None,
+            headers: Vec::new(),
+            may_have_cost: false,
+        }
     }
 
     /// 422 with fal's list of field errors.
@@ -58,6 +70,7 @@ impl Problem {
             detail: Detail::Fields(fields),
             error_type: None,
             headers: vec![billable],
+            may_have_cost: false,
         }
     }
 
@@ -99,6 +112,13 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// Marks the answer with [`MayHaveCost`].
+    #[must_use]
+    pub const fn that_may_have_cost(mut self) -> Self {
+        self.may_have_cost = true;
         self
     }
 
@@ -147,6 +167,9 @@ impl From<Problem> for Response<Body> {
         let mut response = Response::new(Body::from(problem.body()));
         *response.status_mut() = problem.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if problem.may_have_cost {
+            response.extensions_mut().insert(MayHaveCost);
+        }
         for (name, value) in problem.headers {
             response.headers_mut().insert(name, value);
         }

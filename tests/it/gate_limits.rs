@@ -86,6 +86,21 @@ async fn work_that_was_not_done_is_given_back_and_the_request_is_not() {
 }
 
 #[tokio::test]
+async fn work_that_fal_may_have_done_is_not_given_back() {
+    let fal = FakeFal::http(|request| match request.path_and_query.as_str() {
+        "/fal-ai/flux/late" => Reply::never(),
+        _ => Reply::json(500, "{}"),
+    })
+    .await;
+    let text = fal_at(&fal.url()).replace("[upstream]\n", "[upstream]\nfirst_byte_timeout_ms = 50\n");
+    let gate = Gate::start(&format!("{text}{}", rule("pictures", "address", 1))).await;
+    for (path, status) in [("dev", 500), ("dev", 500), ("late", 504), ("dev", 429)] {
+        let answer = gate.proxied(&format!("https://fal.run/fal-ai/flux/{path}"), "{}").await;
+        assert_eq!(answer.status, status, "{path}: a failure of fal's costs nothing, silence may: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_behind_no_trusted_proxy_cannot_choose_an_address() {
     let gate = Gate::start(&format!("{ENGINE}{}", rule("requests", "address", 2))).await;
     let mut statuses = Vec::new();

@@ -16,7 +16,7 @@ const RULES: &str = "[[limits.rule]]\nname = \"often\"\nof = \"requests\"\nby = 
     [[limits.budget]]\nname = \"day\"\nof = \"pictures\"\nby = \"address\"\namount = 5\nper = \"day\"\n";
 
 async fn used_up() -> Gate {
-    let gate = Gate::start(&format!("{ENGINE}{RULES}")).await;
+    let gate = Gate::start(&format!("{ENGINE}[limits]\nledger = \"\"\n{RULES}")).await;
     for status in [200, 200, 429] {
         assert_eq!(gate.post(APP, input().to_string()).await.status, status);
     }

@@ -85,3 +85,30 @@ async fn a_gate_that_started_without_limits_can_be_given_some() {
     gate.says("kept the limits at hand").await;
     assert_eq!(status(&mut line).await, 429);
 }
+
+#[tokio::test]
+async fn the_money_of_a_month_is_kept_over_a_restart_without_being_asked_to() {
+    let fal = FakeFal::http(|_| Reply::json(200, "{}")).await;
+    let text = format!(
+        "{}[[limits.budget]]\nname = \"month\"\nof = \"requests\"\nby = \"all\"\namount = 2\nper = \"month\"\n",
+        fal_at(&fal.url())
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Program::start_in(folder.path(), &text, &[("FAL_KEY", FAL_KEY)]);
+    let mut gate = start();
+    let mut line = Line::to(gate.address().await).await;
+    for expected in [200, 200, 429] {
+        assert_eq!(status(&mut line).await, expected);
+    }
+    gate.signal(Signal::TERM);
+    assert_eq!(gate.ended().await.0, Some(0));
+    let mut again = start();
+    assert_eq!(status(&mut Line::to(again.address().await).await).await, 429);
+    // A gate that cannot keep what is spent does not start.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("state"), "no folder").unwrap();
+    let refused = Program::start_in(other.path(), &text, &[("FAL_KEY", FAL_KEY)]);
+    let (code, said) = refused.ended().await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("the ledger of budgets in state/limits.redb cannot be used (limits.ledger)"), "{said}");
+}

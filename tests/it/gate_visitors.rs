@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::gate_support::{APP, ENGINE, FAL_KEY, Gate, PROXY, RUN, asked, detail, fal_at};
+use crate::engine_support::within;
+use crate::gate_support::{APP, ENGINE, FAL_KEY, Gate, Line, PROXY, RUN, asked, detail, fal_at};
 use crate::host_desk::{Answer, input};
 use crate::realtime_support::{Page, SOCKET, UNAUTHORIZED, stroke};
 use crate::support::fake_fal::{FakeFal, Reply};
@@ -249,6 +250,41 @@ async fn without_the_human_check_nobody_without_a_name_calls() {
     assert_eq!(call(&gate, Some(&mine)).await.status, 200, "who has passed is not asked again");
     let foreign = asked(Method::POST, "/api/fal/human", &[JSON, ("origin", "https://evil.example")], "{}");
     assert_eq!(gate.send(foreign).await.status, 403);
+}
+
+#[tokio::test]
+async fn made_up_tokens_of_one_site_keep_nobody_else_from_the_human_check() {
+    let passed = json!({"success": true, "hostname": "gate.test", "action": "draw"}).to_string();
+    let is_slow = |body: &[u8]| body.windows(4).any(|part| part == b"slow");
+    let provider =
+        FakeFal::http(
+            move |request| {
+                if is_slow(&request.body) { Reply::never() } else { Reply::json(200, passed.clone()) }
+            },
+        )
+        .await;
+    let text = format!("[guard.address]\ntrusted_proxies = [\"127.0.0.0/8\"]\n{}", human(&provider.url()));
+    let gate = start(&text, KEYS).await;
+    let from = |address: String, token: &str| {
+        let body = json!({"token": token}).to_string();
+        asked(Method::POST, "/api/fal/human", &[JSON, ("x-forwarded-for", &*address)], body)
+    };
+    let mut held = Vec::new();
+    for at in 0..4 {
+        let mut line = Line::to(gate.address).await;
+        let request = from(format!("2001:db8:1:{at}::1"), "slow");
+        held.push(tokio::spawn(async move { line.send(request).await }));
+    }
+    within(async {
+        while provider.seen().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let fifth = gate.send(from("2001:db8:1:99::1".to_owned(), "slow")).await;
+    assert_eq!((fifth.status.as_u16(), cookie(&fifth)), (429, None), "a /48 is one site");
+    assert_eq!(gate.send(from("2001:db8:2::1".to_owned(), "solved")).await.status, 204);
+    held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use falgate::guard::{AskKeys, AskedKeys, JwtFault, JwtSettings, JwtVerifier, Key
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
@@ -24,18 +24,26 @@ struct Issuer {
     id: String,
     algorithm: Algorithm,
     sign: EncodingKey,
+    /// The public key in PEM, where it was made here.
+    public: String,
 }
 
 impl Issuer {
     fn new(id: &str, algorithm: Algorithm) -> Self {
-        let sign = match algorithm {
-            Algorithm::EdDSA => EncodingKey::from_ed_der(&[&ED25519_HEAD[..], &[7; 32]].concat()),
+        let ec = |curve| {
+            let pair = KeyPair::generate_for(curve).unwrap();
+            (EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap(), pair.public_key_pem())
+        };
+        let (sign, public) = match algorithm {
+            Algorithm::EdDSA => (EncodingKey::from_ed_der(&[&ED25519_HEAD[..], &[7; 32]].concat()), String::new()),
+            Algorithm::ES256 => ec(&PKCS_ECDSA_P256_SHA256),
+            Algorithm::ES384 => ec(&PKCS_ECDSA_P384_SHA384),
             _ => {
-                let pem = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().serialize_pem();
-                EncodingKey::from_ec_pem(pem.as_bytes()).unwrap()
+                let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+                (EncodingKey::from_rsa_pem(pair.serialize_pem().as_bytes()).unwrap(), pair.public_key_pem())
             }
         };
-        Self { id: id.to_owned(), algorithm, sign }
+        Self { id: id.to_owned(), algorithm, sign, public }
     }
 
     fn jwk(&self) -> Jwk {
@@ -125,6 +133,56 @@ async fn a_token_of_the_issuer_names_caller_and_tier() {
         let number = verifier.check(&issuer.token(json!({"sub": 7, "plan": null})), at(NOW)).await.unwrap();
         assert_eq!((&*number.caller, number.tier), ("7", None));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_asymmetric_algorithm_is_believed_by_key_set_and_by_pem_file_and_by_no_other_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("public.pem");
+    let open = async |keys: Value, name: &str, login: &Login| {
+        JwtVerifier::open(settings(&keys, &json!([name])), |_| None, Arc::new(login.clone())).await
+    };
+    let rows = [
+        (Algorithm::RS256, "RS256", "PS256"),
+        (Algorithm::RS512, "RS512", "RS256"),
+        (Algorithm::PS384, "PS384", "RS384"),
+        (Algorithm::ES256, "ES256", "ES384"),
+        (Algorithm::ES384, "ES384", "ES256"),
+    ];
+    for (algorithm, name, other) in rows {
+        let (login, issuer) = (Login::default(), Issuer::new("k1", algorithm));
+        let stranger = Issuer::new("k1", algorithm);
+        login.show(&[&issuer]);
+        std::fs::write(&file, &issuer.public).unwrap();
+        for keys in [json!({"jwks_url": "https://login.example/keys"}), json!({"pem_file": file})] {
+            let verifier = open(keys.clone(), name, &login).await.unwrap();
+            let known = verifier.check(&issuer.token(json!({})), at(NOW)).await.unwrap();
+            assert_eq!((&*known.caller, known.tier.as_deref()), ("ann", Some("pro")), "{name} {keys}");
+            let forged = verifier.check(&stranger.token(json!({})), at(NOW)).await;
+            assert_eq!(forged.unwrap_err(), JwtFault::Signature, "{name} {keys}");
+            if let Ok(narrow) = open(keys.clone(), other, &login).await {
+                assert!(
+                    narrow.check(&issuer.token(json!({})), at(NOW)).await.is_err(),
+                    "{name} where {other} is asked for"
+                );
+            }
+        }
+    }
+    std::fs::write(&file, "no key").unwrap();
+    assert!(open(json!({"pem_file": file}), "RS256", &Login::default()).await.is_err(), "no key, no start");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_asked_for_must_be_there() {
+    let (login, issuer) = (Login::default(), Issuer::new("k1", Algorithm::ES256));
+    login.show(&[&issuer]);
+    let keys = json!({"jwks_url": "https://login.example/keys"});
+    let mut settings = settings(&keys, &json!(["ES256"]));
+    settings.required_claims = vec!["email".to_owned()];
+    let verifier = JwtVerifier::open(settings, |_| None, Arc::new(login)).await.unwrap();
+    let lacks = JwtFault::Lacks { claim: "email".to_owned() };
+    assert_eq!(verifier.check(&issuer.token(json!({})), at(NOW)).await.unwrap_err(), lacks);
+    assert!(verifier.check(&issuer.token(json!({"email": "ann@draw.example"})), at(NOW)).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,10 @@ use falgate::wire::{CallKind, EndpointId, FalCall, ToProblem as _};
 use http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 
+/// Settings that keep nothing over a restart, unless they say where.
 fn settings(value: Value) -> LimitSettings {
-    serde_json::from_value(value).unwrap()
+    let settings: LimitSettings = serde_json::from_value(value).unwrap();
+    LimitSettings { ledger: Some(settings.ledger.unwrap_or_default()), ..settings }
 }
 
 /// Whose a share can be.
@@ -171,6 +173,46 @@ async fn a_refusal_by_the_last_limit_takes_nothing_from_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_without_a_place_is_told_of_the_limit_that_lets_it_wait_longest() {
+    let limits = limits(json!({
+        "rule": [{"name": "hour", "of": "requests", "by": "caller", "amount": 1, "per_ms": 3_600_000}],
+        "at_once": [{"name": "places", "of": "requests", "by": "caller", "most": 1}],
+        "budget": [{"name": "day", "of": "requests", "by": "caller", "amount": 1, "per": "day"}],
+    }));
+    let mut registry = prometheus_client::registry::Registry::default();
+    limits.register(&mut registry);
+    let call = Cost::ZERO.with_units(Dimension::Requests, 1.0);
+    let held = limits.charge(&ann(), call, Some(Lasting::Requests)).unwrap();
+    let refusal = limits.charge(&ann(), call, Some(Lasting::Requests)).unwrap_err();
+    assert_eq!(refusal.rule(), "day");
+    assert!(seconds(&refusal) > 86_000.0, "not the second in which the place may be free");
+    assert!(http::Response::from(refusal.to_problem()).headers().contains_key("ratelimit"));
+    drop(held);
+    let refusal = limits.charge(&ann(), call, Some(Lasting::Requests)).unwrap_err();
+    assert_eq!(refusal.rule(), "day");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let counts =
+        [r#"passed_total{limit="places"} 1"#, r#"refused_total{limit="places"} 1"#, r#"refused_total{limit="hour"} 2"#];
+    assert!(counts.iter().all(|line| text.contains(line)), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_whom_no_memory_is_left_for_is_told_so_and_nothing_of_others() {
+    let limits = limits(json!({
+        "memory_bytes": 1,
+        "rule": [{"name": "hour", "of": "requests", "by": "address", "amount": 1, "per_ms": 3_600_000}],
+    }));
+    let call = Cost::ZERO.with_units(Dimension::Requests, 1.0);
+    let at = |number: u32| Subject { address: std::net::Ipv4Addr::from_bits(number).into(), ..ann() };
+    let refusal = (0..).find_map(|number| limits.charge(&at(number), call, None).err()).unwrap();
+    assert_eq!((refusal.rule(), refusal.why()), ("hour", Why::NoRoom));
+    assert_eq!(seconds(&refusal).ceil(), 3600.0, "until somebody is forgotten");
+    let answer = http::Response::from(refusal.to_problem());
+    assert!(!answer.headers().contains_key("ratelimit"), "whose numbers would those be");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_waits_as_told_is_let_through_and_the_headers_say_the_truth() {
     let limits = limits(json!({"rule": [
         {"name": "rps", "of": "requests", "by": "address", "amount": 10, "per_ms": 10_000, "burst": 3},
@@ -255,6 +297,29 @@ async fn a_limit_for_one_tier_or_endpoint_leaves_the_others_alone() {
     assert_eq!(limits.charge(&nobody, call, None).unwrap_err().rule(), "free");
     assert_eq!(limits.charge(&painter, call, None).unwrap_err().rule(), "flux");
     assert!((0..9).all(|_| limits.charge(&ann(), call, None).is_ok()));
+}
+
+#[test]
+fn budgets_are_kept_over_a_restart_unless_that_is_switched_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state/limits.redb");
+    let budget = json!({"name": "day", "of": "requests", "by": "all", "amount": 1, "per": "month"});
+    let run = |settings: Value, amount| {
+        let settings: LimitSettings = serde_json::from_value(settings).unwrap();
+        let limits = Limits::open_at(&settings, midnight()).unwrap();
+        let call = Cost::ZERO.with_units(Dimension::Requests, 1.0);
+        (0..amount).map(|_| limits.charge(&ann(), call, None).is_ok()).collect::<Vec<_>>()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    assert_eq!(run(json!({"ledger": "", "budget": [budget]}), 2), [true, false]);
+    assert_eq!(run(json!({"ledger": file, "budget": [budget]}), 2), [true, false], "nothing was kept");
+    assert_eq!(run(json!({"ledger": file, "budget": [budget]}), 1), [false], "and now it was");
+    // Limits that begin without a budget get their ledger with the first.
+    let settings: LimitSettings = serde_json::from_value(json!({"ledger": file, "rule": []})).unwrap();
+    let limits = Limits::open_at(&settings, midnight()).unwrap();
+    limits.replace(&LimitSettings { budget: vec![serde_json::from_value(budget).unwrap()], ..settings }).unwrap();
+    assert!(limits.charge(&ann(), Cost::ZERO.with_units(Dimension::Requests, 1.0), None).is_err());
 }
 
 #[test]

@@ -95,6 +95,8 @@ mod gate_pages;
 #[cfg(test)]
 mod gate_process;
 #[cfg(test)]
+mod gate_public_demo;
+#[cfg(test)]
 mod gate_sessions;
 #[cfg(test)]
 mod gate_steer;

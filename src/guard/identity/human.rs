@@ -16,12 +16,15 @@ use tokio::time::timeout;
 
 use super::human_settings::{HumanSecret, HumanSettings};
 use super::inquire::Inquire;
+use crate::guard::limit::{Lasts, site};
 use crate::wire::{Problem, ToProblem};
 
 /// Longest token of a widget: Turnstile's are 2048 at most, hCaptcha's somewhat longer.
 const TOKEN_BYTES: usize = 8 * 1024;
 /// Questions that may be open at once.
 const AT_ONCE: usize = 32;
+/// Those of one site (an address of IPv4, a /48 of IPv6), so that nobody keeps the others out with made-up tokens.
+const AT_ONCE_FROM_A_SITE: u32 = 4;
 
 /// Why nobody can be checked. It never shows the secret.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +75,8 @@ pub enum HumanFault {
         /// The provider's words.
         codes: String,
     },
-    /// Too many are being checked.
-    #[error("{AT_ONCE} checks are under way, the most that may be")]
+    /// Too many are being checked, or too many of one site.
+    #[error("{AT_ONCE} checks are under way, or {AT_ONCE_FROM_A_SITE} of one site, the most that may be")]
     Busy,
 }
 
@@ -103,6 +106,7 @@ struct Inner {
     secret: SecretString,
     inquire: Arc<dyn Inquire>,
     questions: Semaphore,
+    sites: Lasts,
 }
 
 impl std::fmt::Debug for HumanCheck {
@@ -143,7 +147,13 @@ impl HumanCheck {
             return Err(HumanSecretFault::Empty);
         }
         let secret = SecretString::from(secret);
-        Ok(Self(Arc::new(Inner { settings, secret, inquire, questions: Semaphore::new(AT_ONCE) })))
+        Ok(Self(Arc::new(Inner {
+            settings,
+            secret,
+            inquire,
+            questions: Semaphore::new(AT_ONCE),
+            sites: Lasts::default(),
+        })))
     }
 
     /// Whether the widget's token is of a person, who called from `address`.
@@ -155,6 +165,8 @@ impl HumanCheck {
         if token.is_empty() || token.len() > TOKEN_BYTES {
             return Err(HumanFault::Refused { codes: "its length is no token's".to_owned() });
         }
+        let site = address.map(|address| inner.sites.take(site(address), AT_ONCE_FROM_A_SITE).ok_or(HumanFault::Busy));
+        let _of_its_site = site.transpose()?;
         let _question = inner.questions.try_acquire().map_err(|_| HumanFault::Busy)?;
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut form = format!("secret={}&response={}", encode(inner.secret.expose_secret()), encode(token));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts what lasts, by share. A share is forgotten with its last place, so there are never more than lasting things.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lasts(Arc<Inner>);
+pub(in crate::guard) struct Lasts(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -16,7 +16,7 @@ struct Inner {
 
 /// One place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::guard) struct Place {
     lasts: Lasts,
     key: [u64; 2],
 }
@@ -34,7 +34,7 @@ impl Lasts {
     }
 
     /// Takes a place of the share, unless `most` are taken.
-    pub(super) fn take(&self, share: impl Hash, most: u32) -> Option<Place> {
+    pub(in crate::guard) fn take(&self, share: impl Hash, most: u32) -> Option<Place> {
         let key = self.0.hashers.each_ref().map(|hasher| hasher.hash_one(&share));
         let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(key).or_insert(0);

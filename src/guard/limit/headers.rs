@@ -18,6 +18,9 @@ pub(in crate::guard) const OLDER: [HeaderName; 3] = [
     HeaderName::from_static("ratelimit-reset"),
 ];
 
+/// The largest integer of a structured field (RFC 9651, section 3.3.1).
+const LARGEST: u64 = 999_999_999_999_999;
+
 /// What never changes of a limit's quota.
 #[derive(Debug)]
 pub(super) struct Policy {
@@ -67,6 +70,7 @@ impl Words {
     pub(super) fn new(form: LimitHeaders, policies: impl Iterator<Item = Policy>) -> Self {
         let word = |policy: Policy| {
             let Policy { name, of, most, window_s } = policy;
+            let (most, window_s) = (most.min(LARGEST), window_s.min(LARGEST));
             let unit = of.quota_unit().map_or_else(String::new, |unit| format!(";qu=\"{unit}\""));
             Word { most, policy: format!("\"{name}\";q={most};w={window_s}{unit}"), state: format!("\"{name}\";r=") }
         };
@@ -89,8 +93,8 @@ impl Words {
     }
 
     fn state(&self, quotas: &[Quota]) -> HeaderValue {
-        /// Two numbers of twenty digits, and what stands around them.
-        const NUMBERS: usize = 46;
+        /// Two numbers of fifteen digits, and what stands around them.
+        const NUMBERS: usize = 36;
         let length = quotas.iter().map(|quota| self.limits[quota.of].state.len() + NUMBERS).sum();
         let mut text = String::with_capacity(length);
         let mut number = itoa::Buffer::new();
@@ -99,9 +103,9 @@ impl Words {
                 text.push_str(", ");
             }
             text.push_str(&self.limits[quota.of].state);
-            text.push_str(number.format(quota.left));
+            text.push_str(number.format(quota.left.min(LARGEST)));
             text.push_str(";t=");
-            text.push_str(number.format(quota.reset_s));
+            text.push_str(number.format(quota.reset_s.min(LARGEST)));
         }
         value(text)
     }
@@ -184,7 +188,7 @@ mod tests {
             written(LimitHeaders::Draft, &[(1, u64::MAX)]),
             [
                 r#"ratelimit-policy: "day";q=10;w=60;qu="pictures""#.to_owned(),
-                format!(r#"ratelimit: "day";r={};t=42"#, u64::MAX),
+                r#"ratelimit: "day";r=999999999999999;t=42"#.to_owned(),
             ],
             "a caller is told of those that are about the call"
         );

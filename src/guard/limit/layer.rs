@@ -22,7 +22,7 @@ use super::settings::Lasting;
 use super::subject::Subject;
 use crate::guard::{Caller, ClientAddr};
 use crate::telemetry::WorkNote;
-use crate::wire::{Body, BodyError, CallKind, SocketPass, TargetUrl, ToProblem as _};
+use crate::wire::{Body, BodyError, CallKind, MayHaveCost, SocketPass, TargetUrl, ToProblem as _};
 
 /// The tier of a caller. Whoever says who calls puts it into the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub struct Tier(pub Arc<str>);
 /// 429 with `retry-after`, or 403 for what is never allowed (413 for bytes). Bytes are those of the request's body: as it
 /// announces, put right where less of it passes, and charged as they pass where it announces nothing; a body that is more
 /// than its caller may send is cut, and answered like any refusal where no answer has begun. What an answer did not cost is given back: the work of a
-/// failure, and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
+/// failure that is not marked [`MayHaveCost`], and the difference to a [`WorkNote`]. A call without a [`TargetUrl`] passes. The place of a socket is
 /// held by its [`SocketPass`]. Where limits are in a store that several gates share, a call waits for it; one that goes
 /// away meanwhile goes no further.
 ///
@@ -232,7 +232,8 @@ fn settle(receipt: &mut Receipt, answer: &Response<Body>, passed: Option<&Arc<Pa
             receipt.settle(real);
         }
     }
-    if answer.status().is_client_error() || answer.status().is_server_error() {
+    let is_failure = answer.status().is_client_error() || answer.status().is_server_error();
+    if is_failure && answer.extensions().get::<MayHaveCost>().is_none() {
         receipt.settle_without_work();
     } else if let Some(work) = answer.extensions().get::<WorkNote>() {
         receipt.settle(real_cost(receipt.cost(), work));

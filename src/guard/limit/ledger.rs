@@ -38,25 +38,40 @@ pub enum LedgerError {
 #[derive(Debug)]
 pub(super) struct Ledger {
     book: Arc<Mutex<Book>>,
-    writer: Option<(Sender<()>, JoinHandle<()>)>,
+    writer: Mutex<Option<Writer>>,
 }
+
+/// The thread that writes, which ends when its sender is dropped.
+type Writer = (Sender<()>, JoinHandle<()>);
 
 impl Ledger {
     /// A ledger that lives as long as the process.
     pub(super) fn in_memory(most: usize) -> Self {
-        Self { book: Arc::new(Mutex::new(Book::new(most, []))), writer: None }
+        Self { book: Arc::new(Mutex::new(Book::new(most))), writer: Mutex::new(None) }
     }
 
-    /// Opens the ledger in `file`, making it, and the folder that it is in, if there is none.
-    pub(super) fn open(file: &Path, most: usize, every: Duration) -> Result<Self, LedgerError> {
+    #[cfg(test)]
+    fn open(file: &Path, most: usize, every: Duration) -> Result<Self, LedgerError> {
+        let ledger = Self::in_memory(most);
+        ledger.keep_in(file, every)?;
+        Ok(ledger)
+    }
+
+    /// Keeps in `file` from now on what so far was in memory alone, and takes over what is in it. The file is made, and the
+    /// folder that it is in, if there is none. A ledger that is in a file stays there.
+    pub(super) fn keep_in(&self, file: &Path, every: Duration) -> Result<(), LedgerError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_some() {
+            return Ok(());
+        }
         if let Some(folder) = folder_to_make(file) {
             std::fs::create_dir(folder).map_err(LedgerError::Write)?;
         }
         let database = Database::create(file).map_err(|cause| LedgerError::Open(cause.into()))?;
         let written = read(&database).map_err(LedgerError::Read)?;
-        let book = Arc::new(Mutex::new(Book::new(most, written)));
+        self.book().take_over(written);
         let (stop, stopped) = channel();
-        let shared = Arc::clone(&book);
+        let shared = Arc::clone(&self.book);
         let run = move || {
             loop {
                 let ended = !matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout));
@@ -67,7 +82,8 @@ impl Ledger {
             }
         };
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(LedgerError::Thread)?;
-        Ok(Self { book, writer: Some((stop, thread)) })
+        *writer = Some((stop, thread));
+        Ok(())
     }
 
     /// Finds out whether [`Ledger::open`] would succeed, and leaves everything as it was. A file that a running gate holds
@@ -93,7 +109,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.writer.take() {
+        if let Some((stop, thread)) = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             drop(stop);
             if thread.join().is_err() {
                 tracing::error!("the thread that writes the ledger had panicked");
@@ -148,15 +164,18 @@ fn write_changes(database: &Database, book: &Mutex<Book>) {
 }
 
 /// Writes the changes in one transaction, and forgets what had ended a month before the earliest of them.
-fn write(database: &Database, changes: &[(Account, Spent)]) -> Result<(), redb::Error> {
+fn write(database: &Database, changes: &[(Account, Option<Spent>)]) -> Result<(), redb::Error> {
     const MONTH: u64 = 32 * 86_400;
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(TABLE)?;
         for (account, spent) in changes {
-            table.insert(account.0, (spent.until, spent.cells, &*spent.label))?;
+            match spent {
+                Some(spent) => table.insert(account.0, (spent.until, spent.cells, &*spent.label))?,
+                None => table.remove(account.0)?,
+            };
         }
-        let earliest = changes.iter().map(|(_, spent)| spent.until).min().unwrap_or(0);
+        let earliest = changes.iter().filter_map(|(_, spent)| Some(spent.as_ref()?.until)).min().unwrap_or(0);
         table.retain(|_, (until, _, _)| until.saturating_add(MONTH) >= earliest)?;
     }
     transaction.commit()?;
@@ -181,6 +200,27 @@ mod tests {
             assert_eq!(ledger.book().spent(ann, WINDOW), (round - 1) * 5);
             ledger.book().add(ann, WINDOW, 5, || "ann".into());
         }
+    }
+
+    #[test]
+    fn a_book_in_memory_can_be_kept_in_a_file_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (folder.path().join("first.redb"), folder.path().join("second.redb"));
+        let account = |name| Account::new("day", &Share::Caller(name));
+        let hour = Duration::from_secs(3600);
+        let before = Ledger::open(&first, 10, hour).unwrap();
+        before.book().add(account("ann"), WINDOW, 5, || "ann".into());
+        before.book().add(account("bob"), WINDOW, 7, || "bob".into());
+        drop(before);
+        let ledger = Ledger::in_memory(10);
+        ledger.book().add(account("bob"), WINDOW, 1, || "bob".into());
+        ledger.keep_in(&first, hour).unwrap();
+        let spent = |ledger: &Ledger| ["ann", "bob"].map(|name| ledger.book().spent(account(name), WINDOW));
+        assert_eq!(spent(&ledger), [5, 8], "what was spent in either was spent");
+        ledger.keep_in(&second, hour).unwrap();
+        assert!(!second.exists(), "it is in a file already");
+        drop(ledger);
+        assert_eq!(spent(&Ledger::open(&first, 10, hour).unwrap()), [5, 8]);
     }
 
     #[test]

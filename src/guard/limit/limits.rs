@@ -1,5 +1,6 @@
 //! The limits, put together: one call of [`Limits::charge`] takes everything that a call costs, or nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use super::book::{Book, Overdrawn, Want};
 use super::cost::Cost;
 use super::error::LimitError;
 use super::headers::Told;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, LedgerError};
 use super::metrics::LimitMetrics;
 use super::period::Window;
 use super::receipt::{BudgetShare, Receipt, Taken};
@@ -94,8 +95,8 @@ impl Limits {
         if let Some((key, why)) = settings.faults().into_iter().next() {
             return Err(LimitError::Setting { key, why });
         }
-        let Some(file) = &settings.ledger else { return Ok(()) };
-        Ledger::rehearse(file).map_err(|cause| LimitError::Ledger { file: file.display().to_string(), cause })
+        let Some(file) = settings.ledger_file() else { return Ok(()) };
+        Ledger::rehearse(file).map_err(|cause| unusable(file, cause))
     }
 
     /// Limits whose calendar starts at `start` and moves with tokio's clock, which tests can pause.
@@ -114,15 +115,10 @@ impl Limits {
             let why = "needs a Redis that is connected, and only `redis` does".to_owned();
             return Err(LimitError::Setting { key: "store".to_owned(), why });
         }
-        let most = settings.ledger_entries.get() as usize;
-        let ledger = match &settings.ledger {
-            None => Ledger::in_memory(most),
-            Some(file) => {
-                let every = Duration::from_millis(settings.ledger_write_ms.get());
-                let unusable = |cause| LimitError::Ledger { file: file.display().to_string(), cause };
-                Ledger::open(file, most, every).map_err(unusable)?
-            }
-        };
+        let ledger = Ledger::in_memory(settings.ledger_entries.get() as usize);
+        if let Some(file) = settings.ledger_file() {
+            ledger.keep_in(file, settings.ledger_interval()).map_err(|cause| unusable(file, cause))?;
+        }
         let metrics = LimitMetrics::default();
         let table = Table::new(settings.memory_bytes.get() as usize);
         Ok(Self(Arc::new(Inner {
@@ -146,12 +142,17 @@ impl Limits {
     /// Gives the keys inside `[limits]` that differ and cannot be changed before the next start.
     ///
     /// # Errors
-    /// [`LimitError::Setting`] for the first setting that cannot work; nothing is changed then.
+    /// [`LimitError::Setting`] for the first setting that cannot work, [`LimitError::Ledger`] where these are the first budgets
+    /// and their ledger cannot be used; nothing is changed then.
     pub fn replace(&self, settings: &LimitSettings) -> Result<Vec<&'static str>, LimitError> {
         if let Some((key, why)) = settings.faults().into_iter().next() {
             return Err(LimitError::Setting { key, why });
         }
         let inner = &*self.0;
+        let kept = LimitSettings { budget: settings.budget.clone(), ..inner.fixed.clone() };
+        if let Some(file) = kept.ledger_file() {
+            inner.ledger.keep_in(file, kept.ledger_interval()).map_err(|cause| unusable(file, cause))?;
+        }
         let before = inner.rows.load_full();
         let after = Arc::new(Rows::new(settings, &inner.table, &inner.metrics, Some(&before)));
         inner.rows.store(Arc::clone(&after));
@@ -237,7 +238,10 @@ impl Limits {
     fn decide(&self, subject: &Subject, cost: Cost, lasting: Option<Lasting>) -> Result<Receipt, Refusal> {
         let inner = &*self.0;
         let rows = inner.rows.load_full();
-        let places = rows.take_places(subject, lasting, inner.ipv6_prefix())?;
+        let (places, unplaced) = match rows.take_places(subject, lasting, inner.ipv6_prefix()) {
+            Ok(places) => (places, None),
+            Err(refusal) => (Vec::new(), Some(refusal)),
+        };
         let now = inner.now();
         let mut charged = rows.entries(&inner.table, subject, cost, inner.ipv6_prefix());
         let mut book = (!rows.budgets.is_empty()).then(|| inner.ledger.book());
@@ -245,8 +249,9 @@ impl Limits {
             Some(book) => inner.check_budgets(&rows, book, (subject, cost)),
             None => (Vec::new(), None),
         };
+        let worst = overdrawn.into_iter().fold(unplaced, |worst, next| Some(Refusal::longer(worst, next)));
         let entries = &mut charged.entries;
-        let passes = match overdrawn {
+        let passes = match worst {
             None => inner.table.charge(now, entries).is_ok(),
             Some(_) => {
                 // Only to see how the rules stand: the caller may have to wait longer for them.
@@ -256,10 +261,8 @@ impl Limits {
         };
         let told = Told::new(&rows.words, rows.quotas(&charged, now));
         if !passes {
-            let refusal = rows
-                .refusals(&charged, now)
-                .into_iter()
-                .fold(overdrawn, |worst, next| Some(Refusal::longer(worst, next)));
+            let refusal =
+                rows.refusals(&charged, now).into_iter().fold(worst, |worst, next| Some(Refusal::longer(worst, next)));
             return Err(refusal.expect("whatever refused has said so").with_told(told));
         }
         for (at, rule) in charged.which.iter().enumerate() {
@@ -278,12 +281,18 @@ impl Limits {
             }
         }
         drop(book);
+        places.iter().for_each(|(row, _)| rows.at_once[*row].counts.passed());
+        let places = places.into_iter().map(|(_, place)| place).collect();
         Ok(Receipt::new(self.clone(), Taken { rows, charged, budgets, places, cost, told, shared: None }))
     }
 
     pub(super) fn inner(&self) -> &Inner {
         &self.0
     }
+}
+
+fn unusable(file: &Path, cause: LedgerError) -> LimitError {
+    LimitError::Ledger { file: file.display().to_string(), cause }
 }
 
 impl Inner {
@@ -327,28 +336,28 @@ impl Inner {
         for (at, budget) in rows.budgets.iter().enumerate() {
             let row = &budget.settings;
             let cells = cost.cells(row.of);
-            if cells == 0 || !subject.is_meant(&row.tiers, &row.endpoints) {
+            if cells == 0 || !subject.is_meant(row.by, &row.tiers, &row.endpoints) {
                 continue;
             }
             let window = row.per.around(wall);
             let account = budget.account(&subject.share(row.by, self.ipv6_prefix()));
             let limit = row.amount.get().saturating_mul(row.of.cells_per_unit());
             let share = BudgetShare { budget: at, account, window };
-            let why = match book.check(account, window, Want { cells, limit, now }) {
+            let (why, wait) = match book.check(account, window, Want { cells, limit, now }) {
                 Ok(()) => {
                     shares.push(share);
                     continue;
                 }
-                Err(Overdrawn::Spent) if cells > limit => Why::Never { of: row.of },
-                Err(Overdrawn::Spent) => Why::Spent { of: row.of },
-                Err(Overdrawn::Full) => Why::NoRoom,
+                Err(Overdrawn::Spent) if cells > limit => (Why::Never { of: row.of }, Duration::ZERO),
+                Err(Overdrawn::Spent) => (Why::Spent { of: row.of }, window.left(wall)),
+                Err(Overdrawn::Full { until }) => (Why::NoRoom, Duration::from_secs(until.saturating_sub(now))),
             };
             if row.dry_run {
                 budget.counts.would_refuse();
                 shares.push(share);
             } else {
                 budget.counts.refused();
-                worst = Some(Refusal::longer(worst, Refusal::new(&budget.name, why, window.left(wall))));
+                worst = Some(Refusal::longer(worst, Refusal::new(&budget.name, why, wait)));
             }
         }
         (shares, worst)

@@ -29,6 +29,7 @@ mod table;
 mod top;
 mod usage;
 
+pub(super) use at_once::Lasts;
 pub use cost::{Cost, Dimension};
 pub use error::LimitError;
 pub use gcra::{Pace, Verdict};
@@ -46,5 +47,6 @@ pub use settings::{
 };
 pub use standing::{ShareStanding, Standing};
 pub use store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
+pub(super) use subject::site;
 pub use subject::{ANONYMOUS_TIER, Subject};
 pub use usage::{CallerUsage, LimitKind, LimitUsage, SpentUsage, TopUsage, Usage};

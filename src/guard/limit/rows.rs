@@ -110,26 +110,23 @@ impl Rows {
         rules.chain(self.at_once.iter().map(|row| &row.name)).chain(self.budgets.iter().map(|row| &row.name))
     }
 
-    /// Takes a place in every row that is about what begins, or in none.
+    /// Takes a place in every row that is about what begins, or in none. Gives the rows' indices with their places.
     pub(super) fn take_places(
         &self,
         subject: &Subject,
         lasting: Option<Lasting>,
         ipv6_prefix: u8,
-    ) -> Result<Vec<Place>, Refusal> {
+    ) -> Result<Vec<(usize, Place)>, Refusal> {
         let mut places = Vec::new();
         let Some(lasting) = lasting else { return Ok(places) };
-        for row in self.at_once.iter().filter(|row| row.settings.of == lasting) {
+        for (at, row) in self.at_once.iter().enumerate().filter(|(_, row)| row.settings.of == lasting) {
             let settings = &row.settings;
-            if !subject.is_meant(&settings.tiers, &settings.endpoints) {
+            if !subject.is_meant(settings.by, &settings.tiers, &settings.endpoints) {
                 continue;
             }
             let share = subject.share(settings.by, ipv6_prefix);
             match row.lasts.take(share, settings.most.get()) {
-                Some(place) => {
-                    row.counts.passed();
-                    places.push(place);
-                }
+                Some(place) => places.push((at, place)),
                 None if settings.dry_run => row.counts.would_refuse(),
                 None => {
                     row.counts.refused();
@@ -150,7 +147,8 @@ impl Rows {
             let row = &rule.settings;
             // More than the largest burst is more than any.
             let cells = u32::try_from(cost.cells(row.of)).unwrap_or(u32::MAX);
-            let Some(cells) = NonZeroU32::new(cells).filter(|_| subject.is_meant(&row.tiers, &row.endpoints)) else {
+            let Some(cells) = NonZeroU32::new(cells).filter(|_| subject.is_meant(row.by, &row.tiers, &row.endpoints))
+            else {
                 continue;
             };
             let share = match last {
@@ -181,6 +179,9 @@ impl Rows {
             rule.counts.refused();
             let of = rule.settings.of;
             refusals.push(match entry.standing.until {
+                until if entry.standing.no_room => {
+                    Refusal::new(&rule.name, Why::NoRoom, Duration::from_nanos(until - now))
+                }
                 u64::MAX => Refusal::new(&rule.name, Why::Never { of }, Duration::ZERO),
                 until => Refusal::new(&rule.name, Why::TooFast { of }, Duration::from_nanos(until - now)),
             });
@@ -201,7 +202,8 @@ impl Rows {
                 reset_s: whole_seconds(tat.saturating_sub(now)),
             }
         };
-        charged.which.iter().enumerate().map(quota).collect()
+        let is_known = |(at, _): &(usize, &usize)| !charged.entries[*at].standing.no_room;
+        charged.which.iter().enumerate().filter(is_known).map(quota).collect()
     }
 }
 

@@ -1,7 +1,8 @@
 //! How often, how many at once, and how much in all: the tables of `[limits]`.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use super::gcra::Pace;
 use super::store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
 use super::table::MOST_ENTRIES;
 use crate::wire::EndpointPattern;
+
+/// Where budgets are kept unless told.
+const LEDGER: &str = "state/limits.redb";
 
 /// How often, how many at once, and how much in all. Without rules nothing is limited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +32,9 @@ pub struct LimitSettings {
     /// Which headers tell callers what is left: `draft` is `RateLimit` and `RateLimit-Policy` of the IETF draft, `older`
     /// the triple `RateLimit-Limit`, `-Remaining` and `-Reset`.
     pub headers: LimitHeaders,
-    /// File in which budgets are kept over a restart; it is made, and the folder that it is in. Without it they start anew.
+    /// File in which budgets are kept over a restart; it is made, and the folder that it is in. Unless told, it is
+    /// `state/limits.redb` below the working directory, where there are budgets and `store` is `memory`. With an empty name
+    /// they start anew.
     pub ledger: Option<PathBuf>,
     /// How often the ledger is written, in milliseconds. A crash forgets at most so much.
     pub ledger_write_ms: NonZeroU64,
@@ -84,8 +90,13 @@ pub enum LimitHeaders {
 pub enum ShareBy {
     /// One share for each client address; IPv6 by its network.
     Address,
+    /// One share for each site: a /48 of IPv6, which is what a provider gives one customer; IPv4 as `address`. A second, wider
+    /// limit, for who moves between networks of a site.
+    Site,
     /// One share for each caller; who has no name is known by the address.
     Caller,
+    /// One share for each caller with a name. The limit is not about who has none.
+    Named,
     /// One share for all callers of a tier.
     Tier,
     /// One share for each app.
@@ -279,11 +290,27 @@ impl LimitSettings {
                 }
             }
             faults.extend(self.redis.faults());
-            if self.ledger.is_some() {
+            if self.ledger.as_ref().is_some_and(|file| !file.as_os_str().is_empty()) {
                 faults.push(("ledger".to_owned(), "keeps nothing where budgets are kept in Redis".to_owned()));
             }
         }
         faults
+    }
+
+    /// The file of the ledger, where there is one.
+    pub(super) fn ledger_file(&self) -> Option<&Path> {
+        let file = match (&self.ledger, self.store) {
+            (_, LimitStore::Redis) => return None,
+            (Some(file), LimitStore::Memory) => file,
+            (None, LimitStore::Memory) if self.budget.is_empty() => return None,
+            (None, LimitStore::Memory) => Path::new(LEDGER),
+        };
+        Some(file).filter(|file| !file.as_os_str().is_empty())
+    }
+
+    /// How often the ledger is written.
+    pub(super) fn ledger_interval(&self) -> Duration {
+        Duration::from_millis(self.ledger_write_ms.get())
     }
 
     /// Whether there is anything to limit.
@@ -299,6 +326,6 @@ impl RuleSettings {
         let scale = self.of.cells_per_unit();
         let amount = u64::from(self.amount.get()) * scale;
         let burst = u64::from(self.burst.unwrap_or(self.amount).get()) * scale;
-        Pace::new(amount, std::time::Duration::from_millis(self.per_ms.get()), burst)
+        Pace::new(amount, Duration::from_millis(self.per_ms.get()), burst)
     }
 }

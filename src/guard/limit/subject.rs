@@ -13,6 +13,9 @@ use crate::wire::{EndpointId, EndpointPattern};
 const HIDDEN: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'\\').add(b'^');
 
+/// The prefix of IPv6 that providers give one site at most (RFC 6177).
+const SITE_PREFIX: u8 = 48;
+
 /// Who is without a tier.
 pub const ANONYMOUS_TIER: &str = "anonymous";
 
@@ -34,6 +37,8 @@ pub struct Subject {
 pub(super) enum Share<'a> {
     /// Of an address, or of a network of IPv6.
     Address(u128),
+    /// Of a site: an address of IPv4, or [`SITE_PREFIX`] bits of IPv6.
+    Site(u128),
     /// Of a caller.
     Caller(&'a str),
     /// Of a tier.
@@ -53,16 +58,22 @@ impl Subject {
     /// The share that this call is charged to. Calls without an endpoint share one.
     pub(super) fn share(&self, by: ShareBy, ipv6_prefix: u8) -> Share<'_> {
         match (by, &self.caller) {
-            (ShareBy::Caller, Some(caller)) => Share::Caller(caller),
-            (ShareBy::Address, _) | (ShareBy::Caller, None) => Share::Address(network(self.address, ipv6_prefix)),
+            (ShareBy::Caller | ShareBy::Named, Some(caller)) => Share::Caller(caller),
+            (ShareBy::Address, _) | (ShareBy::Caller | ShareBy::Named, None) => {
+                Share::Address(network(self.address, ipv6_prefix))
+            }
+            (ShareBy::Site, _) => Share::Site(site(self.address)),
             (ShareBy::Tier, _) => Share::Tier(self.tier()),
             (ShareBy::Endpoint, _) => Share::Endpoint(self.endpoint.as_ref().map_or("", EndpointId::app)),
             (ShareBy::All, _) => Share::All,
         }
     }
 
-    /// Whether a limit with these lists is about this call.
-    pub(super) fn is_meant(&self, tiers: &[String], endpoints: &[EndpointPattern]) -> bool {
+    /// Whether a limit with such shares and these lists is about this call.
+    pub(super) fn is_meant(&self, by: ShareBy, tiers: &[String], endpoints: &[EndpointPattern]) -> bool {
+        if by == ShareBy::Named && self.caller.is_none() {
+            return false;
+        }
         let by_tier = tiers.is_empty() || tiers.iter().any(|tier| tier == self.tier());
         let is_named = |pattern: &EndpointPattern| self.endpoint.as_ref().is_some_and(|id| pattern.matches(id));
         by_tier && (endpoints.is_empty() || endpoints.iter().any(is_named))
@@ -75,6 +86,7 @@ impl Share<'_> {
         let named = |letter: u8, name: &[u8]| [&[letter], name].concat();
         match self {
             Self::Address(bits) => named(b'a', &bits.to_be_bytes()),
+            Self::Site(bits) => named(b's', &bits.to_be_bytes()),
             Self::Caller(name) => named(b'c', name.as_bytes()),
             Self::Tier(name) => named(b't', name.as_bytes()),
             Self::Endpoint(name) => named(b'e', name.as_bytes()),
@@ -87,9 +99,8 @@ impl Share<'_> {
 impl std::fmt::Display for Share<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Address(bits) => {
-                write!(f, "address:{}", IpAddr::from(std::net::Ipv6Addr::from(*bits)).to_canonical())
-            }
+            Self::Address(bits) => write!(f, "address:{}", shown(*bits)),
+            Self::Site(bits) => write!(f, "site:{}", shown(*bits)),
             Self::Caller(name) => write!(f, "caller:{}", utf8_percent_encode(name, HIDDEN)),
             Self::Tier(name) => write!(f, "tier:{}", utf8_percent_encode(name, HIDDEN)),
             Self::Endpoint(name) => write!(f, "endpoint:{}", utf8_percent_encode(name, HIDDEN)),
@@ -112,6 +123,7 @@ impl<'a> Share<'a> {
         let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty())?;
         match kind {
             "address" => Some(Self::Address(network(name.parse().ok()?, ipv6_prefix))),
+            "site" => Some(Self::Site(site(name.parse().ok()?))),
             "caller" => Some(Self::Caller(name)),
             "tier" => Some(Self::Tier(name)),
             "endpoint" => Some(Self::Endpoint(name)),
@@ -124,12 +136,23 @@ impl<'a> Share<'a> {
         match self {
             // A caller without a name is known by the address.
             Self::Address(_) => matches!(by, ShareBy::Address | ShareBy::Caller),
-            Self::Caller(_) => matches!(by, ShareBy::Caller),
+            Self::Site(_) => matches!(by, ShareBy::Site),
+            Self::Caller(_) => matches!(by, ShareBy::Caller | ShareBy::Named),
             Self::Tier(_) => matches!(by, ShareBy::Tier),
             Self::Endpoint(_) => matches!(by, ShareBy::Endpoint),
             Self::All => matches!(by, ShareBy::All),
         }
     }
+}
+
+/// The site of an address: itself for IPv4, [`SITE_PREFIX`] bits of IPv6.
+pub(in crate::guard) fn site(address: IpAddr) -> u128 {
+    network(address, SITE_PREFIX)
+}
+
+/// The address that begins a network.
+fn shown(bits: u128) -> IpAddr {
+    IpAddr::from(std::net::Ipv6Addr::from(bits)).to_canonical()
 }
 
 /// An IPv4 address as IPv6 writes it, or the first `prefix` bits of an IPv6 address.
@@ -166,8 +189,16 @@ mod tests {
 
     #[test]
     fn an_operator_writes_a_share_as_it_is_shown() {
-        let named =
-            ["all", "caller:ann", "tier:pro", "endpoint:fal-ai/lcm", "address:203.0.113.7", "address:2001:db8::"];
+        let named = [
+            "all",
+            "caller:ann",
+            "tier:pro",
+            "endpoint:fal-ai/lcm",
+            "address:203.0.113.7",
+            "address:2001:db8::",
+            "site:203.0.113.7",
+            "site:2001:db8:1::",
+        ];
         for text in named {
             assert_eq!(Share::parse(text, 64).unwrap().to_string(), text);
         }
@@ -184,9 +215,12 @@ mod tests {
         let call = Subject { tier: Some("pro".into()), ..subject("::1") };
         let lcm = [EndpointPattern::parse("fal-ai/lcm").unwrap()];
         let flux = [EndpointPattern::parse("fal-ai/flux").unwrap()];
-        assert!(call.is_meant(&[], &[]) && call.is_meant(&["pro".to_owned()], &lcm));
-        assert!(!call.is_meant(&["free".to_owned()], &lcm) && !call.is_meant(&[], &flux));
-        assert!(subject("::1").is_meant(&[ANONYMOUS_TIER.to_owned()], &[]));
+        let all = ShareBy::All;
+        assert!(call.is_meant(all, &[], &[]) && call.is_meant(all, &["pro".to_owned()], &lcm));
+        assert!(!call.is_meant(all, &["free".to_owned()], &lcm) && !call.is_meant(all, &[], &flux));
+        assert!(subject("::1").is_meant(all, &[ANONYMOUS_TIER.to_owned()], &[]));
+        assert!(!call.is_meant(ShareBy::Named, &[], &[]), "who has no name is left to other limits");
+        assert!(Subject { caller: Some("ann".into()), ..call }.is_meant(ShareBy::Named, &[], &[]));
     }
 
     proptest! {
@@ -199,6 +233,27 @@ mod tests {
             };
             let (one, other) = (at(one), at(other));
             prop_assert_eq!(one.share(ShareBy::Address, 64), other.share(ShareBy::Address, 64));
+        }
+
+        #[test]
+        fn hopping_between_the_networks_of_a_site_gains_nothing(site in 1_u64 << 32..1 << 48, one in any::<u128>(), other in any::<u128>()) {
+            let at = |host: u128| {
+                let bits = (u128::from(site) << 80) | (host >> 48);
+                Subject { address: IpAddr::V6(bits.into()), ..subject("::1") }
+            };
+            let next = Subject { address: IpAddr::V6((u128::from(site ^ 1) << 80).into()), ..subject("::1") };
+            let (one, other) = (at(one), at(other));
+            prop_assert_eq!(one.share(ShareBy::Site, 64), other.share(ShareBy::Site, 64));
+            prop_assert_ne!(one.share(ShareBy::Site, 64), next.share(ShareBy::Site, 64));
+        }
+
+        #[test]
+        fn a_network_of_ipv6_is_as_wide_as_its_prefix(address in 1_u128 << 96.., prefix in 1_u8..=128) {
+            let at = |bits: u128| Subject { address: IpAddr::V6(bits.into()), ..subject("::1") };
+            let (first, last) = (address & (u128::MAX << (128 - u32::from(prefix))), address | u128::MAX.checked_shr(prefix.into()).unwrap_or(0));
+            let share = |bits| Share::bytes(&at(bits).share(ShareBy::Address, prefix));
+            prop_assert_eq!(share(first), share(last));
+            prop_assert_ne!(share(first), share(first ^ (1 << (128 - u32::from(prefix)))));
         }
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Standing {
     pub(super) tat: u64,
     /// When it could pass; 0 if it passes now, `u64::MAX` for never.
     pub(super) until: u64,
+    /// The table has no room for the key: `tat` is nobody's, and `until` is when there may be some.
+    pub(super) no_room: bool,
 }
 
 impl Standing {
@@ -212,7 +214,7 @@ enum Take {
 }
 
 /// Some key refused, so nothing was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refused;
 
 const fn shard_of(key: Fingerprint) -> usize {
@@ -243,12 +245,12 @@ struct Found {
 impl Found {
     fn decide(self, entry: &Entry, now: u64) -> Standing {
         if self.place.is_none() {
-            return Standing { tat: self.tat, until: self.tat.max(now + 1) };
+            return Standing { tat: 0, until: self.tat.max(now + 1), no_room: true };
         }
         match entry.pace.decide(self.tat, now, entry.cells) {
-            Verdict::Pass { tat } => Standing { tat, until: 0 },
-            Verdict::Wait { until } => Standing { tat: self.tat, until },
-            Verdict::Never => Standing { tat: self.tat, until: u64::MAX },
+            Verdict::Pass { tat } => Standing { tat, until: 0, no_room: false },
+            Verdict::Wait { until } => Standing { tat: self.tat, until, no_room: false },
+            Verdict::Never => Standing { tat: self.tat, until: u64::MAX, no_room: false },
         }
     }
 }
@@ -306,14 +308,8 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn entry(table: &Table, key: u64, burst: u64) -> Entry {
-        let pace = Pace::new(1, Duration::from_secs(1), burst).unwrap();
-        Entry {
-            key: table.fingerprint(key),
-            pace,
-            cells: NonZeroU32::MIN,
-            only_counts: false,
-            standing: Standing::default(),
-        }
+        let (pace, key) = (Pace::new(1, Duration::from_secs(1), burst).unwrap(), table.fingerprint(key));
+        Entry { key, pace, cells: NonZeroU32::MIN, only_counts: false, standing: Standing::default() }
     }
 
     #[test]
@@ -344,7 +340,7 @@ mod tests {
         let mut entries = [Entry { cells: NonZeroU32::new(3).unwrap(), ..entry(&table, 1, 5) }];
         table.charge(S, &mut entries).unwrap();
         assert!(table.settle(S, &entries[0], 3, 1));
-        table.charge(S, &mut entries).unwrap();
+        assert!(table.charge(S, &mut entries).is_ok());
         assert_eq!(table.charge(S, &mut entries), Err(Refused), "1 + 3 of 5 are gone");
         assert!(table.settle(S, &entries[0], 3, 20));
         assert_eq!(table.charge(S, &mut entries), Err(Refused));

@@ -92,7 +92,7 @@ impl Hour {
     /// Begins to count a caller, in the place of the least where there is no other.
     fn take_in(&mut self, key: u64, share: Share<'_>) -> usize {
         let whose = match share {
-            Share::Address(bits) => Whose::Address(bits),
+            Share::Address(bits) | Share::Site(bits) => Whose::Address(bits),
             Share::Caller(name) | Share::Tier(name) | Share::Endpoint(name) => Whose::Caller(name.into()),
             Share::All => Whose::Caller("".into()),
         };

@@ -1,6 +1,7 @@
 //! The program itself, as a process: what it says, how it ends, what it takes.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,12 +26,21 @@ impl Program {
 
     /// Starts `falgate serve` at an address.
     pub(crate) fn start_at(listen: &str, text: &str, variables: &[(&str, &str)]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_falgate"));
+        Self::spawn(command, listen, (text, env!("CARGO_MANIFEST_DIR").as_ref()), variables)
+    }
+
+    /// Starts `falgate serve` in a folder, where it keeps its state.
+    pub(crate) fn start_in(folder: &Path, text: &str, variables: &[(&str, &str)]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_falgate")), "127.0.0.1:0", (text, folder), variables)
+    }
+
+    fn spawn(mut command: Command, listen: &str, (text, home): (&str, &Path), variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("falgate.toml");
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_falgate"));
         command.args(["serve", "--listen", listen, "--config"]).arg(file);
-        command.env_clear().envs(variables.iter().copied()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.env_clear().envs(variables.iter().copied()).current_dir(home);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let (tell, said) = watch::channel(String::new());

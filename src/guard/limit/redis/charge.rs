@@ -100,7 +100,7 @@ impl Ask {
         for (at, budget) in rows.budgets.iter().enumerate() {
             let row = &budget.settings;
             let cells = cost.cells(row.of).min(MOST);
-            if cells == 0 || !subject.is_meant(&row.tiers, &row.endpoints) {
+            if cells == 0 || !subject.is_meant(row.by, &row.tiers, &row.endpoints) {
                 continue;
             }
             let period = match row.per {
@@ -116,7 +116,7 @@ impl Ask {
         let mut at_once = Vec::new();
         for (at, row) in rows.at_once.iter().enumerate() {
             let settings = &row.settings;
-            if Some(settings.of) == lasting && subject.is_meant(&settings.tiers, &settings.endpoints) {
+            if Some(settings.of) == lasting && subject.is_meant(settings.by, &settings.tiers, &settings.endpoints) {
                 keys.push(store.key((&row.name, settings.of.as_str()), &subject.share(settings.by, prefix)));
                 numbers.extend([u64::from(settings.most.get()), u64::from(settings.dry_run)]);
                 at_once.push(at);
@@ -171,7 +171,7 @@ impl Ask {
             let tat = answer.rest.number().saturating_mul(1000);
             let until = answer.rest.next().unwrap_or(-1);
             let until = u64::try_from(until).map_or(u64::MAX, |until| until.saturating_mul(1000));
-            self.charged.entries[at].standing = Standing { tat, until };
+            self.charged.entries[at].standing = Standing { tat, until, no_room: false };
         }
         let mut worst = None;
         let mut ends = Vec::new();
