@@ -1,11 +1,12 @@
-//! What a decision of the limits costs, and what a million callers cost in memory.
+//! What a decision of the limits costs, in memory and on Redis, and what a million callers cost in memory.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use falgate::guard::{Cost, Dimension, LimitSettings, Limits, Subject};
+use falgate::guard::{Cost, Dimension, LimitSettings, Limits, RedisStore, Subject};
 use falgate::wire::EndpointId;
 
 #[global_allocator]
@@ -96,6 +97,75 @@ fn many_keys(_: &mut Criterion) {
     );
 }
 
+/// What a Redis on loopback adds to a decision on three rules, by one caller after the other call, with and without leases.
+#[expect(clippy::print_stdout, reason = "the bench's answer")]
+fn on_redis(_: &mut Criterion) {
+    const CALLS: usize = 5000;
+    let Some((server, port)) = redis() else {
+        return println!("redis: left out, there is no redis-server (Debian's package redis-server)");
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let url = format!("redis://127.0.0.1:{port}");
+    let open = |lease: u32| {
+        let tables = format!(
+            r#""store": "redis", "redis": {{"url_env": "URL", "hash_key_env": "KEY", "prefix": "bench{lease}", "lease": {{"calls": {lease}}}}}"#
+        );
+        let settings = format!("{}, {tables}}}", THREE.trim_end_matches('}'));
+        let settings: LimitSettings = serde_json::from_str(&settings).expect("fixed settings");
+        let key = "an example of 32 bytes, or more of them".to_owned();
+        let url = url.clone();
+        let look_up = move |name: &str| Some(if name == "URL" { url.clone() } else { key.clone() });
+        let store =
+            runtime.block_on(RedisStore::connect(&settings, look_up)).expect("it answers").expect("it is wanted");
+        Limits::open_shared(&settings, store).expect("settings without faults")
+    };
+    let ann = caller(1);
+    // In turns, so that all see the same machine.
+    let cases = [("memory", limits(THREE)), ("redis", open(0)), ("redis, leases of 20 calls", open(20))];
+    let mut times = [const { Vec::new() }; 3];
+    for round in 0..CALLS {
+        for (at, (_, limits)) in cases.iter().enumerate() {
+            let begin = Instant::now();
+            let charged = runtime.block_on(limits.charge_soon(&ann, call(), None));
+            let took = begin.elapsed();
+            assert!(charged.is_ok(), "nothing is refused");
+            if round >= CALLS / 10 {
+                times[at].push(took);
+            }
+        }
+    }
+    for ((name, _), times) in cases.iter().zip(&mut times) {
+        times.sort_unstable();
+        let at = |part: usize| times[times.len() * part / 100];
+        println!("three rules in {name}: p50 {:?}, p95 {:?}, p99 {:?}", at(50), at(95), at(99));
+    }
+    drop(server);
+}
+
+/// A `redis-server` that ends when dropped, and its port.
+fn redis() -> Option<(Server, u16)> {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port();
+    let mut command = Command::new("redis-server");
+    command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]).stdout(Stdio::null());
+    let server = Server(command.spawn().ok()?);
+    let answers = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let is_there = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        answers()
+    });
+    is_there.then_some((server, port))
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A hundred requests per address in so many milliseconds.
 fn a_hundred_in(per_ms: u64) -> String {
     ONE.replace("\"amount\": 1,", "\"amount\": 100,").replace("3600000", &per_ms.to_string())
@@ -138,5 +208,5 @@ fn resident() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-criterion_group!(benches, many_keys, charge);
+criterion_group!(benches, many_keys, on_redis, charge);
 criterion_main!(benches);

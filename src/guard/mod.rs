@@ -18,11 +18,11 @@ pub use identity::{
 };
 pub use keys::{AccessKeys, KeyFault, KeyHolder, KeyRefusal, KeySettings, KeysUnusable, NewKey};
 pub use limit::{
-    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, CallerUsage, Cost, CostSettings, Dimension, Lasting, LedgerError,
-    LimitError, LimitHeaders, LimitKind, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited, Limits, Pace,
-    Period, Prices, RATE_LIMIT, RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal, RuleSettings, ShareBy,
-    ShareStanding, SpentUsage, Standing, Subject, Tier, TopUsage, Usage, Verdict, WhenStoreIsDown, Why, real_cost,
-    subject_of,
+    ANONYMOUS_TIER, AtOnceSettings, BudgetSettings, CallerUsage, Cost, CostSettings, Dimension, Lasting, LeaseSettings,
+    LedgerError, LimitError, LimitHeaders, LimitKind, LimitLayer, LimitSettings, LimitStore, LimitUsage, Limited,
+    Limits, Pace, Period, Prices, RATE_LIMIT, RATE_LIMIT_POLICY, Receipt, RedisSettings, RedisStore, Refusal,
+    RuleSettings, ShareBy, ShareStanding, SpentUsage, Standing, Subject, Tier, TopUsage, Usage, Verdict,
+    WhenStoreIsDown, Why, real_cost, subject_of,
 };
 pub use origins::{OriginFault, OriginSettings, Origins, OriginsFuture, OriginsLayer, PageOrigin};
 pub use settings::GuardSettings;

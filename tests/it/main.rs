@@ -119,6 +119,8 @@ mod guard_limits_props;
 #[cfg(test)]
 mod guard_limits_redis;
 #[cfg(test)]
+mod guard_limits_redis_lease;
+#[cfg(test)]
 mod guard_limits_redis_share;
 #[cfg(test)]
 mod guard_limits_replace;

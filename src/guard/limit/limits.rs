@@ -156,6 +156,10 @@ impl Limits {
         let before = inner.rows.load_full();
         let after = Arc::new(Rows::new(settings, &inner.table, &inner.metrics, Some(&before)));
         inner.rows.store(Arc::clone(&after));
+        if let Some(store) = &inner.store {
+            // Taken ahead at the pace of before.
+            store.forget_leases();
+        }
         for gone in before.names().filter(|name| after.names().all(|kept| kept != *name)) {
             inner.metrics.forget(gone);
         }

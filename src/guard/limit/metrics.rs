@@ -19,6 +19,7 @@ pub(super) struct LimitMetrics {
     lost_debts: Counter,
     store_refused: Counter,
     store_local: Counter,
+    leased: Counter,
 }
 
 /// The numbers of one limit, looked up once.
@@ -53,6 +54,11 @@ impl LimitMetrics {
             "Calls and frames counted by this gate alone because the shared store of limits did not answer",
             self.store_local.clone(),
         );
+        registry.register(
+            "falgate_limit_leased",
+            "Calls and frames that needed no round trip, because cells had been taken from the shared store ahead",
+            self.leased.clone(),
+        );
     }
 
     /// The numbers of the limit with this name.
@@ -75,6 +81,12 @@ impl LimitMetrics {
     #[cfg(feature = "redis")]
     pub(super) fn store_local(&self) {
         self.store_local.inc();
+    }
+
+    /// A call was paid from leases.
+    #[cfg(feature = "redis")]
+    pub(super) fn leased(&self) {
+        self.leased.inc();
     }
 
     /// The number of debts that could not be remembered.

@@ -46,7 +46,7 @@ pub use settings::{
     AtOnceSettings, BudgetSettings, CostSettings, Lasting, LimitHeaders, LimitSettings, Period, RuleSettings, ShareBy,
 };
 pub use standing::{ShareStanding, Standing};
-pub use store_settings::{LimitStore, RedisSettings, WhenStoreIsDown};
+pub use store_settings::{LeaseSettings, LimitStore, RedisSettings, WhenStoreIsDown};
 pub(super) use subject::site;
 pub use subject::{ANONYMOUS_TIER, Subject};
 pub use usage::{CallerUsage, LimitKind, LimitUsage, SpentUsage, TopUsage, Usage};

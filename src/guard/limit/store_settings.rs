@@ -1,6 +1,6 @@
 //! `[limits.redis]`: limits that several gates share.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,33 @@ pub struct RedisSettings {
     pub timeout_ms: NonZeroU64,
     /// Time after which the places of a gate that died are free again, in milliseconds. They are renewed three times as often.
     pub place_lease_ms: NonZeroU64,
+    /// Cells that gates take ahead, so that most calls need no round trip.
+    pub lease: LeaseSettings,
+}
+
+/// Cells of rules that a gate takes from the store ahead of its calls. Calls that meet a budget, a limit of what lasts, or a rule
+/// in a dry run always ask the store. While it is on, at most what comes back in `keep_ms`, and never more than what all
+/// gates have leased of a share, may pass beyond its limit in any time; and a share may get so much less where leases lapse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema), schemars(rename = "LimitLeaseSettings"))]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaseSettings {
+    /// So many more calls like the one that asks, but at most a tenth of what its share has left; 0 leases nothing.
+    pub calls: u32,
+    /// How long they may be spent, in milliseconds; then they lapse.
+    pub keep_ms: NonZeroU64,
+    /// Shares of rules with a lease, at most; the calls of others ask the store.
+    pub keys: NonZeroU32,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self {
+            calls: 0,
+            keep_ms: NonZeroU64::new(1000).expect("not zero"),
+            keys: NonZeroU32::new(10_000).expect("not zero"),
+        }
+    }
 }
 
 impl Default for RedisSettings {
@@ -67,6 +94,7 @@ impl Default for RedisSettings {
             connect_ms: ms(2000),
             timeout_ms: ms(250),
             place_lease_ms: ms(30_000),
+            lease: LeaseSettings::default(),
         }
     }
 }
@@ -82,6 +110,9 @@ impl RedisSettings {
         if !one_of(self.hash_key_env.is_some(), self.hash_key_file.is_some()) {
             let why = "or redis.hash_key_file is needed, and only one of them".to_owned();
             faults.push(("redis.hash_key_env".to_owned(), why));
+        }
+        if self.lease.calls > 1_000_000 {
+            faults.push(("redis.lease.calls".to_owned(), "is more than 1000000".to_owned()));
         }
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | b'.');
         if self.prefix.is_empty() || self.prefix.len() > 40 || !self.prefix.bytes().all(is_plain) {

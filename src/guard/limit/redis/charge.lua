@@ -2,10 +2,12 @@
 --
 -- KEYS: one a rule, then one a budget, then one a limit of what lasts.
 -- ARGV: how many rules, budgets and limits of what lasts; the name of the place and for how many milliseconds it is leased;
---       a rule: microseconds that the call costs, microseconds of a rested key, 1 if it only counts;
+--       a rule: microseconds that the call costs, microseconds of a rested key, 1 if it only counts, and for how many more
+--       such calls a lease is wished;
 --       a budget: cells, limit, period in seconds (0: a month), 1 if it only counts;
 --       what lasts: most at once, 1 if it only counts.
--- Answer: 1 if charged; the server's time; a rule: arrival time, when it could pass (0: now, -1: never);
+-- Answer: 1 if charged; the server's time; a rule: arrival time, when it could pass (0: now, -1: never),
+--       and for how many calls a lease was charged;
 --       a budget: end of its period, 1 if it is overdrawn; what lasts: 1 if all places are taken.
 --
 -- Times are microseconds since 1970 and whole, below 2^53, so that Lua's doubles keep them exactly.
@@ -52,7 +54,7 @@ local passes, answer, writes = true, {1, now}, {}
 
 for _ = 1, rules do
     key = key + 1
-    local cost, full, counts = number(), number(), number() == 1
+    local cost, full, counts, wished = number(), number(), number() == 1, number()
     local tat = tonumber(redis.call('GET', KEYS[key]) or '0')
     local base = math.max(tat, now)
     local pass_at = 0
@@ -61,13 +63,21 @@ for _ = 1, rules do
     elseif base + cost - full > now then
         pass_at = base + cost - full
     end
+    local leased = 0
     if pass_at == 0 then
-        writes[#writes + 1] = {key, whole(base + cost), whole(math.floor((base + cost) / 1000) + 1), #answer + 1, base + cost}
+        local after = base + cost
+        if wished > 0 and cost > 0 then
+            -- A tenth of what is left: a limit that is nearly used up is decided call by call.
+            leased = math.min(wished, math.floor((now + full - after) / 10 / cost))
+            after = after + leased * cost
+        end
+        writes[#writes + 1] = {key, whole(after), whole(math.floor(after / 1000) + 1), #answer + 1, after}
     elseif not counts then
         passes = false
     end
     answer[#answer + 1] = tat
     answer[#answer + 1] = pass_at
+    answer[#answer + 1] = leased
 end
 
 for _ = 1, budgets do

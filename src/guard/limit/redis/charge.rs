@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::lease::{Stands, Wish};
 use super::places::{self, HeldPlace};
 use super::{Inner, RedisStore, SharedReceipt, StoreError};
 use crate::guard::limit::cost::Cost;
@@ -18,6 +21,8 @@ use crate::guard::limit::table::Standing;
 
 /// Most that a script counts exactly.
 const MOST: u64 = 1 << 52;
+/// Numbers of a rule in the script's question, of which the last is its wish for a lease.
+const RULE_NUMBERS: usize = 4;
 
 /// What a store is asked.
 pub(super) struct Ask {
@@ -51,16 +56,26 @@ impl RedisStore {
     ) -> Result<Receipt, Refusal> {
         let store = &*self.0;
         let inner = limits.inner();
-        let ask = Ask::new(store, inner, subject, (cost, lasting));
+        let mut ask = Ask::new(store, inner, subject, (cost, lasting));
         if ask.keys.is_empty() {
             return limits.charge_here(subject, cost, lasting);
+        }
+        let asked = Instant::now();
+        if ask.may_lease(store) {
+            if let Some(receipt) = ask.pay(self, limits, asked) {
+                inner.metrics.leased();
+                let paid = Ok(receipt);
+                inner.note(subject, &paid);
+                return paid;
+            }
+            ask.wish(store, asked);
         }
         let name = rand::random::<u128>();
         let first_place = ask.charged.which.len() + ask.budgets.len();
         // Made before the store is asked: a caller that goes away meanwhile leaves no place taken.
         let place = (!ask.at_once.is_empty()).then(|| HeldPlace::new(store, name, ask.keys[first_place..].to_vec()));
         let charged = match ask.send(store, name).await {
-            Ok(answer) => ask.read(self, limits, (answer, place)),
+            Ok(answer) => ask.read(self, limits, (answer, place, asked)),
             Err(_) => match ask.firm() {
                 Some(limit) => {
                     inner.metrics.store_refused();
@@ -94,7 +109,7 @@ impl Ask {
             let full = micros(entry.pace.burst.get());
             let cost = if entry.cells > entry.pace.burst { full + 1 } else { micros(entry.cells.get()) };
             keys.push(store.key((&rule.name, rule.settings.of.as_str()), &subject.share(rule.settings.by, prefix)));
-            numbers.extend([cost, full, u64::from(entry.only_counts)]);
+            numbers.extend([cost, full, u64::from(entry.only_counts), 0]);
         }
         let mut budgets = Vec::new();
         for (at, budget) in rows.budgets.iter().enumerate() {
@@ -136,7 +151,7 @@ impl Ask {
             call.arg(*number);
         }
         let answer: Vec<i64> = store.run(&call).await?;
-        let expected = 2 + 2 * self.charged.which.len() + 2 * self.budgets.len() + self.at_once.len();
+        let expected = 2 + 3 * self.charged.which.len() + 2 * self.budgets.len() + self.at_once.len();
         if answer.len() != expected || answer[1] < 0 {
             return Err(StoreError::Answer);
         }
@@ -163,14 +178,20 @@ impl Ask {
         mut self,
         store: &RedisStore,
         limits: &Limits,
-        (mut answer, place): (Answer, Option<HeldPlace>),
+        (mut answer, place, asked): (Answer, Option<HeldPlace>, Instant),
     ) -> Result<Receipt, Refusal> {
         let rows = Arc::clone(&self.rows);
         let now = answer.now.saturating_mul(1000);
         for at in 0..self.charged.which.len() {
-            let tat = answer.rest.number().saturating_mul(1000);
+            let mut tat = answer.rest.number().saturating_mul(1000);
             let until = answer.rest.next().unwrap_or(-1);
             let until = u64::try_from(until).map_or(u64::MAX, |until| until.saturating_mul(1000));
+            let leased = answer.rest.number() * u64::from(self.charged.entries[at].cells.get());
+            if self.numbers[RULE_NUMBERS * at + RULE_NUMBERS - 1] > 0 {
+                let leased = if answer.passes { leased } else { 0 };
+                store.0.leases.keep(&self.keys[at], leased, Stands { tat, server_now: now, asked });
+                tat = tat.saturating_sub(leased.saturating_mul(self.charged.entries[at].pace.refill.get()));
+            }
             self.charged.entries[at].standing = Standing { tat, until, no_room: false };
         }
         let mut worst = None;
@@ -224,6 +245,39 @@ impl Ask {
         charged.which.clear();
         let (budgets, places) = (Vec::new(), Vec::new());
         Ok(Receipt::new(limits.clone(), Taken { rows, charged, budgets, places, cost, told, shared: Some(shared) }))
+    }
+
+    /// Whether rules alone decide, of which none only counts.
+    fn may_lease(&self, store: &Inner) -> bool {
+        let rules_only = self.budgets.is_empty() && self.at_once.is_empty();
+        store.leases.are_on() && rules_only && !self.charged.entries.iter().any(|entry| entry.only_counts)
+    }
+
+    /// Wishes for leases with the question.
+    fn wish(&mut self, store: &Inner, now: Instant) {
+        for (at, key) in self.keys.iter().enumerate() {
+            self.numbers[RULE_NUMBERS * at + RULE_NUMBERS - 1] = store.leases.ask(key, now).into();
+        }
+    }
+
+    /// Pays from what was taken ahead, where that does for all rules.
+    fn pay(&mut self, store: &RedisStore, limits: &Limits, now: Instant) -> Option<Receipt> {
+        let entries = self.charged.entries.iter().zip(&self.keys);
+        let wish = entries.map(|(entry, key)| {
+            let (cells, refill) = (entry.cells.get().into(), entry.pace.refill.get());
+            Wish { key, cells, refill }
+        });
+        let paid = store.0.leases.pay(&wish.collect::<Vec<_>>(), now)?;
+        for (entry, paid) in self.charged.entries.iter_mut().zip(&paid) {
+            entry.standing = Standing { tat: paid.tat, until: 0, no_room: false };
+        }
+        let server_now = paid.iter().map(|paid| paid.now).max().unwrap_or_default();
+        let rows = Arc::clone(&self.rows);
+        let told = Told::new(&rows.words, rows.quotas(&self.charged, server_now));
+        let shared = Some(self.receipt(store, (Vec::new(), None)));
+        let charged = Charged { which: Vec::new(), entries: Vec::new() };
+        let (budgets, places, cost) = (Vec::new(), Vec::new(), self.cost);
+        Some(Receipt::new(limits.clone(), Taken { rows, charged, budgets, places, cost, told, shared }))
     }
 
     fn receipt(&self, store: &RedisStore, (ends, place): (Vec<u64>, Option<HeldPlace>)) -> SharedReceipt {

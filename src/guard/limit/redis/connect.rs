@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use super::lease::Leases;
 use super::places::{self, Places};
 use super::{Inner, RedisStore};
 use crate::guard::limit::error::LimitError;
@@ -158,6 +159,7 @@ impl Way {
             timeout,
             place_lease: ms(self.settings.place_lease_ms.get()),
             places: Arc::new(Places::default()),
+            leases: Leases::new(&self.settings.lease),
             errands,
             is_down: AtomicBool::new(false),
         }));

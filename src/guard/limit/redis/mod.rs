@@ -6,6 +6,7 @@
 mod charge;
 mod connect;
 mod debt;
+mod lease;
 mod places;
 mod receipt;
 mod share;
@@ -19,6 +20,7 @@ use redis::{RedisError, Script, ScriptInvocation};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use self::lease::Leases;
 use self::places::{Errand, Places};
 use super::subject::Share;
 
@@ -42,6 +44,7 @@ struct Inner {
     timeout: Duration,
     place_lease: Duration,
     places: Arc<Places>,
+    leases: Leases,
     errands: mpsc::Sender<Errand>,
     is_down: AtomicBool,
 }

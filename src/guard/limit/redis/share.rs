@@ -41,6 +41,11 @@ impl RedisStore {
         Ok(rules.chain(at_once).chain(budgets).collect())
     }
 
+    /// Lets everything lapse that was taken ahead.
+    pub(in crate::guard::limit) fn forget_leases(&self) {
+        self.0.leases.forget_all();
+    }
+
     /// Lets a share off in one step, at all gates. For each rule, then each budget with such shares: whether there was
     /// something to forget.
     pub(in crate::guard::limit) async fn reset(&self, rows: &Rows, share: Share<'_>) -> Result<Vec<bool>, StoreError> {
@@ -50,6 +55,7 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         let answer = store.ask(&store.reset, &keys.all, &[keys.rules]).await?;
+        store.leases.forget(keys.all.iter());
         if answer.len() != keys.all.len() {
             return Err(StoreError::Answer);
         }
