@@ -6,29 +6,32 @@ import pathlib
 
 import numpy as np
 
-from scenes import missing, scene
+from scenes import scene, without
 
 SHARD = 250
 
 
 def shard(path, number, side):
-    """Renders one shard: pictures (n, 2, side, side, 3), doodle first; what nobody drew in them; their captions and facts."""
-    pictures, undrawn = np.empty((SHARD, 2, side, side, 3), np.uint8), np.empty((SHARD, side // 8, side // 8), np.uint8)
-    facts = []
+    """Renders one shard: pictures (n, 3, side, side, 3), the doodle, the picture and the picture without what nobody drew, with
+    the captions of both pictures and facts."""
+    pictures, facts = np.empty((SHARD, 3, side, side, 3), np.uint8), []
     for i in range(SHARD):
         pictures[i, 0], pictures[i, 1], p = scene(number * SHARD + i, side)
-        undrawn[i] = missing(p, pictures[i, 1])
-        facts.append({"caption": p["caption"], "time": p["time"], "style": p["style"]})
+        fact = {"caption": p["caption"], "time": p["time"], "style": p["style"]}
+        if p["left_out"]:
+            pictures[i, 2], fact["without"] = without(p, side)
+        else:
+            pictures[i, 2] = pictures[i, 1]
+        facts.append(fact)
     temporary = path.with_suffix(f".{os.getpid()}.npy")
     np.save(temporary, pictures)
-    np.save(path.with_suffix(".missing.npy"), undrawn)
     path.with_suffix(".json").write_text(json.dumps(facts))
     temporary.rename(path)
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__)
-    ap.add_argument("--cache", required=True, help="a folder outside the repository; 100 MB a shard at 256 pixels")
+    ap.add_argument("--cache", required=True, help="a folder outside the repository; 150 MB a shard at 256 pixels")
     ap.add_argument("--scenes", type=int, default=8000)
     ap.add_argument("--side", type=int, default=256)
     ap.add_argument("--worker", type=int, default=0)

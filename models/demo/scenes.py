@@ -7,7 +7,7 @@ from PIL import Image
 import style
 from doodle import doodle
 from paint import paint
-from plan import plan
+from plan import WORDS, plan
 
 TRAIN_SEED, TEST_SEED = 20261123, 424242
 
@@ -18,13 +18,12 @@ def scene(index, side=256, seed=TRAIN_SEED, **fixed):
     return byte(doodle(p, side)), byte(style.apply(p, paint(p, side))), p
 
 
-def missing(p, picture):
-    """How much of the picture nobody drew: uint8 (side / 8, side / 8), where it differs from one without what was left out."""
-    if not p["left_out"]:
-        return np.zeros([n // 8 for n in picture.shape[:2]], np.uint8)
-    without = dict(p, **{name: [] for name in p["left_out"]})
-    gap = np.abs(picture / 255 - style.apply(without, paint(without, picture.shape[0]))).mean(-1)
-    return byte(4 * gap.reshape(gap.shape[0] // 8, 8, gap.shape[1] // 8, 8).mean((1, 3)))
+def without(p, side):
+    """The picture without what nobody drew, and the words for it."""
+    less = dict(p, **{name: [] for name in p["left_out"]})
+    phrases = {phrase.format(ground=ground) for name in p["left_out"] for phrase in WORDS[name] for ground in ("sea", "hills")}
+    words = ", ".join(part for part in p["caption"].split(", ") if part not in phrases)
+    return byte(style.apply(less, paint(less, side))), words
 
 
 def byte(image):

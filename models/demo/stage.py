@@ -15,7 +15,6 @@ class Scenes:
         paths = sorted(pathlib.Path(folder).glob("scenes-????.npy"))[:most]
         assert paths, f"no scenes in {folder}: run cache.py first"
         self.shards = [np.load(path, mmap_mode="r") for path in paths]
-        self.undrawn = np.concatenate([np.load(path.with_suffix(".missing.npy")) for path in paths])
         self.facts = [fact for path in paths for fact in json.loads(path.with_suffix(".json").read_text())]
         self.per = len(self.shards[0])
 
@@ -23,7 +22,7 @@ class Scenes:
         return self.per * len(self.shards)
 
     def pair(self, index):
-        """(2, side, side, 3): the doodle and the picture."""
+        """(3, side, side, 3): the doodle, the picture, and the picture without what nobody drew."""
         return self.shards[index // self.per][index % self.per]
 
 

@@ -27,8 +27,9 @@ def reach(guidance):
     return 1 + (guidance - 8) / 28
 
 
-# What is only said counts as much as this part of the rest of its picture, however small it is; no place more than the second number.
-MISSING, MOST = 0.8, 60.0
+# Share of batches that show scenes twice, under the same noise: with a thing that is only said, and without it and its words. All that
+# differs between the two are the words, so they have to be read.
+TWICE = 0.6
 # From this part of the stage on, the critic learns and then judges.
 CRITIC = 0.15
 
@@ -55,29 +56,24 @@ class Latents:
         self.scenes, self.device = Scenes(args.cache), args.device
         count = min(len(self.scenes), args.scenes or len(self.scenes))
         self.counts = {"small": count, "large": count if args.device == "cuda" else -(-count // 2)}
-        self.held = {kind: torch.zeros(n, 2, 4, side, side, dtype=torch.float16).share_memory_()
+        self.held = {kind: torch.zeros(n, 3, 4, side, side, dtype=torch.float16).share_memory_()
                      for (kind, n), side in zip(self.counts.items(), (16, 32))}
         self.known = {kind: torch.zeros(n, dtype=torch.bool).share_memory_() for kind, n in self.counts.items()}
 
     @torch.no_grad()
     def get(self, kind, index):
-        """float32 (n, 2, 4, h, w); kind `small` is of pictures at half size."""
+        """float32 (n, 3, 4, h, w); kind `small` is of pictures at half size."""
         new = [int(i) for i in index if not self.known[kind][i]]
         for at in range(0, len(new), 8):
             some = new[at:at + 8]
             x = pixels(np.stack([self.scenes.pair(i) for i in some]), self.device).contiguous(memory_format=torch.channels_last)
             z = self.encoder(torch.nn.functional.avg_pool2d(x, 2) if kind == "small" else x)[:, :4]
-            self.held[kind][some] = z.reshape(-1, 2, *z.shape[1:]).half().cpu()
+            self.held[kind][some] = z.reshape(-1, 3, *z.shape[1:]).half().cpu()
             self.known[kind][some] = True
         return self.held[kind][torch.as_tensor(index)].float().to(self.device)
 
-    def missing(self, kind, index):
-        """float32 (n, 1, h, w) in 0..1: where the picture shows what is only said."""
-        undrawn = torch.from_numpy(self.scenes.undrawn[index]).float()[:, None] / 255
-        return (torch.nn.functional.max_pool2d(undrawn, 2) if kind == "small" else undrawn).to(self.device)
-
     def spread(self):
-        return float(self.get("small", np.arange(64)).std())
+        return float(self.get("small", np.arange(64))[:, :2].std())
 
 
 class Batches:
@@ -89,22 +85,29 @@ class Batches:
         goes_on = kept.exists() and (kept.parent / "lcm.pt").exists() and not args.fresh
         self.scale = float(kept.read_text()) if goes_on else model.SPREAD / self.latents.spread()
         reader = tokenizer.Tokenizer(words)
-        self.ids = torch.tensor([reader.ids(fact["caption"]) for fact in self.latents.scenes.facts])
+        facts = self.latents.scenes.facts
+        self.ids = torch.tensor([[reader.ids(fact[name]) for name in ("caption", "without" if "without" in fact else "caption")] for fact in facts])
+        self.lacking = np.flatnonzero(["without" in fact for fact in facts])
         self.rng = np.random.default_rng()
 
     def draw(self, large):
-        """Scaled latents of doodles and of pictures, token ids, and how much each place counts."""
-        kind = "large" if large else "small" if self.rng.uniform() < 0.75 else "crop"
+        """Scaled latents of doodles and of pictures, token ids, and whether each scene is there twice, side by side."""
+        kind = "large" if large else "small" if self.rng.uniform() < 0.65 else "crop"
         count = max(2, self.args.batch // 3) if large else self.args.batch
         source = "small" if kind == "small" else "large"
-        index = self.rng.integers(self.latents.counts[source], size=count)
-        z, missing = self.latents.get(source, index) * self.scale, self.latents.missing(source, index)
-        counts = 1 + missing * (MISSING / (missing.mean((1, 2, 3), keepdim=True) + 1e-6)).clamp(max=MOST)
+        most = self.latents.counts[source]
+        # What nobody drew has its place in the whole picture, which a crop can't tell.
+        if kind != "crop" and self.rng.uniform() < TWICE:
+            index = self.rng.choice(self.lacking[self.lacking < most], count // 2)
+            z, ids = self.latents.get(source, index) * self.scale, self.ids[index]
+            return z[:, 0].repeat_interleave(2, 0), z[:, 1:].flatten(0, 1), ids.flatten(0, 1).to(self.args.device), True
+        index = self.rng.integers(most, size=count)
+        z = self.latents.get(source, index) * self.scale
+        which = 2 if kind == "crop" else 1
         if kind == "crop":
             y, x = self.rng.integers(0, 17, 2)
-            # What nobody drew has its place in the whole picture, which a crop can't tell.
-            z, counts = z[..., y:y + 16, x:x + 16], 1 - missing[..., y:y + 16, x:x + 16]
-        return z[:, 0], z[:, 1], self.ids[index].to(self.args.device), counts / counts.mean()
+            z = z[..., y:y + 16, x:x + 16]
+        return z[:, 0], z[:, which], self.ids[index, which - 1].to(self.args.device), False
 
 
 def steps(rng, count):
@@ -114,10 +117,14 @@ def steps(rng, count):
     return torch.from_numpy(first * 20 - 1), torch.from_numpy(later * 20 - 1)
 
 
-def difference(gap, edges, counts):
-    """Of latents in units of their spread; `edges` weighs how much neighbours must differ alike, `counts` how much each place does."""
-    across, down = gap.diff(dim=-1).abs() * counts[..., 1:], gap.diff(dim=-2).abs() * counts[..., 1:, :]
-    return ((gap.square() + 0.0025).sqrt() * counts).mean() + edges * (across.mean() + down.mean())
+def difference(gap, edges):
+    """Of latents in units of their spread; `edges` weighs how much neighbours must differ alike."""
+    return (gap.square() + 0.0025).sqrt().mean() + edges * (gap.diff(dim=-1).abs().mean() + gap.diff(dim=-2).abs().mean())
+
+
+def contrast(gap):
+    """Of scenes that are there twice: how much more or less than the true pictures the two answers differ, where these do."""
+    return 6 * (gap[::2] - gap[1::2]).abs().mean()
 
 
 def work(worker, args, student, critic, batches, average):
@@ -131,22 +138,28 @@ def work(worker, args, student, critic, batches, average):
     run = Run(args, "lcm", parts if worker == 0 else {}, silent=worker > 0)
     alphas = model.alphas_cumprod().to(args.device)
 
-    def noised(z, t):
+    def noised(z, t, twice=False):
         a = alphas[t].view(-1, 1, 1, 1)
-        return a.sqrt() * z + (1 - a).sqrt() * torch.randn_like(z)
+        noise = torch.randn_like(z[::2]).repeat_interleave(2, 0) if twice else torch.randn_like(z)
+        return a.sqrt() * z + (1 - a).sqrt() * noise
     going = True
     while going:
         part = run.part()
-        doodle, picture, ids, counts = batches.draw(part > 0.4 and batches.rng.uniform() < args.large)
+        doodle, picture, ids, twice = batches.draw(part > 0.4 and batches.rng.uniform() < args.large)
         count = len(doodle)
         first, later = (t.to(args.device) for t in steps(batches.rng, count))
         guidance = torch.where(torch.rand(count) < 0.5, 8.0, torch.rand(count) * 15 + 1)
+        if twice:
+            first, later, guidance = (x[::2].repeat_interleave(2) for x in (first, later, guidance))
         pull = (way(first) * reach(guidance).to(args.device)).view(-1, 1, 1, 1)
         want = doodle + pull * (picture - doodle)
-        begun = noised(doodle, first)
-        again = slice(count * 5 // 8, count)     # the rest begins at its own, or a true, first answer
+        begun = noised(doodle, first, twice)
+        # Of the rest, which begins at its own, or a true, first answer, the noise may differ.
+        again = slice(count * 5 // 8, count)
+        if twice:
+            again = slice(count if batches.rng.uniform() < 0.7 else 0, count)
         answer = want[again]
-        if part > 0.35 and batches.rng.uniform() < 0.6:
+        if part > 0.35 and again.start < count and batches.rng.uniform() < 0.6:
             with torch.no_grad():
                 answer = student(begun[again], first[again], ids[again], guidance[again])
         x, t = begun.clone(), first.clone()
@@ -156,7 +169,7 @@ def work(worker, args, student, critic, batches, average):
         gap = (judged - want) / model.SPREAD
         # The critic learns for a while before it is heard, and is then heard as loudly as the differences.
         heard = min(1.0, max(0.0, (part - CRITIC - 0.01) / 0.05))
-        loss = difference(gap, 0.5 - 0.4 * heard, counts)
+        loss = difference(gap, 0.5 - 0.4 * heard) + (contrast(gap) if twice else 0.0)
         push, = torch.autograd.grad(loss, judged)
         if heard:
             blamed, = torch.autograd.grad(blame(critic, case, judged), judged)
@@ -175,7 +188,7 @@ def work(worker, args, student, critic, batches, average):
             sharpest.step()
         if worker == 0:
             average.follow(student)
-        fresh = slice(0, count * 5 // 8)
+        fresh = slice(0, max(1, again.start))
         error = gap.detach()[fresh].abs().mean() / ((want - doodle)[fresh].abs().mean() / model.SPREAD)
         going = run.after(loss=loss, relative=error, critic=learnt)
 

@@ -6,6 +6,11 @@ use serde_json::{Map, Number, Value, json};
 use super::FieldError;
 use super::lenient::LaxObject;
 
+/// Longest prompt, in characters: a hundred times what CLIP reads. What a job keeps of its body is small.
+const LONGEST_PROMPT: usize = 10_000;
+/// Longest `request_id`, in characters.
+const LONGEST_ID: usize = 1000;
+
 /// A validated input.
 ///
 /// Unknown fields are ignored, null is the default of every optional field, and all faults are reported together.
@@ -149,9 +154,11 @@ impl LcmInput {
     pub fn from_fields(fields: Map<String, Value>, binary: Option<Bytes>) -> Result<Self, Vec<FieldError>> {
         let mut lax = LaxObject::new(fields);
         let prompt = lax.required_string("prompt");
+        let prompt = lax.no_longer("prompt", prompt, LONGEST_PROMPT);
         let image = image_source(&mut lax, binary);
         let strength = lax.float_within("strength", 0.0, 1.0);
         let negative_prompt = lax.string("negative_prompt");
+        let negative_prompt = lax.no_longer("negative_prompt", negative_prompt, LONGEST_PROMPT);
         let seed = lax.integer("seed").map(|number| Seed { shown: number.shown, bits: number.low_bits });
         let guidance_scale = lax.float_within("guidance_scale", 0.0, 16.0);
         let num_inference_steps = lax.integer_within("num_inference_steps", 1, 12);
@@ -161,6 +168,7 @@ impl LcmInput {
         let other_name = lax.boolean("enable_safety_checker");
         let enable_safety_checks = lax.boolean("enable_safety_checks").or(other_name);
         let request_id = lax.string("request_id");
+        let request_id = lax.no_longer("request_id", request_id, LONGEST_ID);
         let format = format(&mut lax);
         refuse_mask(&mut lax);
         match (prompt, image, lax.into_faults()) {

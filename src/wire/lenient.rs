@@ -55,6 +55,18 @@ impl LaxObject {
         self.fault(FieldError::at(field, "missing", "Field required"));
     }
 
+    /// A text of at most so many characters; one that is longer is a fault, and is not kept.
+    pub(super) fn no_longer(&mut self, field: &str, text: Option<String>, most: usize) -> Option<String> {
+        let text = text?;
+        // A character is at most four bytes: what is short enough is not counted.
+        if text.len() > most && text.chars().nth(most).is_some() {
+            let msg = format!("String should have at most {most} characters");
+            self.fault(FieldError::at(field, "string_too_long", msg).with_ctx(json!({ "max_length": most })));
+            return None;
+        }
+        Some(text)
+    }
+
     pub(super) fn string(&mut self, field: &str) -> Option<String> {
         match self.take(field)? {
             Value::String(text) => Some(text),

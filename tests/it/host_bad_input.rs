@@ -67,12 +67,15 @@ async fn bad_json_has_a_clear_answer() {
 #[tokio::test]
 async fn bad_fields_have_a_clear_answer() {
     let desk = Desk::open().await;
-    let rows: [(Value, Want); 29] = [
+    let rows: [(Value, Want); 32] = [
         (json!({ "prompt": null }), (422, "string_type", "valid string")),
         (json!({ "prompt": 5 }), (422, "string_type", "valid string")),
         (json!({ "prompt": ["a"] }), (422, "string_type", "valid string")),
         (json!({ "image_url": null }), (422, "string_type", "valid string")),
         (json!({ "image_url": true }), (422, "string_type", "valid string")),
+        (json!({ "prompt": "ä".repeat(10_001) }), (422, "string_too_long", "{\"max_length\":10000}")),
+        (json!({ "negative_prompt": "x".repeat(1 << 20) }), (422, "string_too_long", "at most 10000 characters")),
+        (json!({ "request_id": "x".repeat(1001) }), (422, "string_too_long", "{\"max_length\":1000}")),
         (json!({ "strength": 1.0001 }), (422, "less_than_equal", "less than or equal to 1")),
         (json!({ "strength": "1.5" }), (422, "less_than_equal", "{\"le\":1.0}")),
         (json!({ "strength": -0.1 }), (422, "greater_than_equal", "{\"ge\":0.0}")),
