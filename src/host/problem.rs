@@ -192,6 +192,7 @@ impl ToProblem for EngineError {
                 | BackendError::Shape { .. }
                 | BackendError::Panicked { .. }
                 | BackendError::Count { .. }
+                | BackendError::NoChecker
                 | BackendError::Foreign => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS)
                     .with_error_type("runner_server_error")
                     .with_header(NEEDS_RETRY, HeaderValue::from_static("false")),

@@ -13,7 +13,7 @@ use super::input::read_input;
 use super::load::{Loader, Patience};
 use super::waiting::{Guest, Place as Seat, Wait};
 use super::{Host, HostError};
-use crate::engine::{Done, EngineError, EngineState, Job, Lane, ModelFacts, Order, Picture, Ticket};
+use crate::engine::{Done, EngineError, EngineState, Job, Lane, ModelFacts, Order, Picture, SafetyCheck, Ticket};
 use crate::guard::subject_of;
 use crate::telemetry::WorkNote;
 use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
@@ -121,6 +121,7 @@ impl Host {
             start_by: None,
             lane: Lane::new(),
             order: Order::InTurn,
+            safety: SafetyCheck::Skipped,
         }
     }
 

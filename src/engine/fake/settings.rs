@@ -15,6 +15,8 @@ pub enum FakePart {
     Step,
     /// `decode`.
     Decode,
+    /// `check`.
+    Check,
 }
 
 /// What goes wrong in a call.
@@ -43,10 +45,14 @@ pub struct FakeSettings {
     pub step: Duration,
     /// How long `decode` takes.
     pub decode: Duration,
+    /// How long `check` takes.
+    pub check: Duration,
+    /// Which pictures `check` flags: those whose mean level is above this one. 255 flags none.
+    pub flags_above: u8,
 }
 
 impl Default for FakeSettings {
-    /// A model of Stable Diffusion 1.5's shape that takes no time.
+    /// A model of Stable Diffusion 1.5's shape that takes no time, with a safety checker that flags nothing.
     fn default() -> Self {
         let facts = ModelFacts {
             name: "fake".to_owned(),
@@ -58,10 +64,11 @@ impl Default for FakeSettings {
             max_batch: 8,
             timesteps: Timesteps::PerRow,
             schedule: ScheduleFacts::default(),
+            safety_checker: true,
             device: "none".to_owned(),
         };
         let none = Duration::ZERO;
-        Self { facts, embed: none, encode: none, step: none, decode: none }
+        Self { facts, embed: none, encode: none, step: none, decode: none, check: none, flags_above: 255 }
     }
 }
 
@@ -73,6 +80,7 @@ impl FakeSettings {
             FakePart::Encode => self.encode,
             FakePart::Step => self.step,
             FakePart::Decode => self.decode,
+            FakePart::Check => self.check,
         }
     }
 }

@@ -127,6 +127,7 @@ impl Folder {
             max_batch,
             timesteps,
             schedule: self.schedule.clone(),
+            safety_checker: false,
             device,
         }
     }

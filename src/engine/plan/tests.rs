@@ -12,6 +12,7 @@ const WIDE: Size = (128, 64);
 struct Given {
     waiting: Vec<Waiting>,
     running: Vec<Running>,
+    checking: Vec<Checking>,
     turns: Turns,
     costs: Costs,
     sides: Sides,
@@ -25,6 +26,7 @@ impl Given {
         Self {
             waiting: Vec::new(),
             running: Vec::new(),
+            checking: Vec::new(),
             turns: Turns::default(),
             costs: Costs::default(),
             sides: Sides::default(),
@@ -46,6 +48,7 @@ impl Given {
         next(&Scene {
             waiting: &self.waiting,
             running: &self.running,
+            checking: &self.checking,
             turns: &self.turns,
             costs: &self.costs,
             sides: self.sides,
@@ -67,12 +70,13 @@ impl Given {
             start_by: None,
             waited: 0,
             begun: false,
+            safety: SafetyCheck::Skipped,
         }
     }
 }
 
 fn stepping(steps_left: usize) -> Running {
-    Running { size: SMALL, timestep: 499, steps_left, waited: 0 }
+    Running { size: SMALL, timestep: 499, steps_left, waited: 0, safety: SafetyCheck::Skipped }
 }
 
 fn finished() -> Running {
@@ -285,12 +289,77 @@ fn nobody_begins_where_all_places_are_taken_or_pictures_pile_up_before_the_decod
     assert_eq!(given.decide(), Decision::Encode(vec![0]));
 }
 
+#[test]
+fn a_check_is_a_call_beside_the_steps_like_the_others() {
+    let mut given = Given::new(8).costing([4, 10, 6]);
+    (0..3).for_each(|_| given.costs.note(Phase::Check, (ANY_SIZE, 1), 2 * MS));
+    given.running = vec![stepping(3), finished(), finished()];
+    given.checking = vec![Checking { waited: 0 }; 4];
+    given.waiting = vec![given.job()];
+    // Six milliseconds fit once into ten, two twice beside them, and then there is no time left for four.
+    assert_eq!(given.decide(), Decision::Decode(vec![1]));
+    given.sides.note(Phase::Decode, 6 * MS);
+    assert_eq!(given.decide(), Decision::Check(vec![0, 1]));
+    given.sides.note(Phase::Check, 4 * MS);
+    assert_eq!(given.decide(), Decision::Step(vec![0]));
+    given.sides.note(Phase::Step, 10 * MS);
+    // The kind that had no turn goes first now, then those that had one, in their order.
+    assert_eq!(given.decide(), Decision::Encode(vec![0]));
+    given.sides.note(Phase::Encode, 4 * MS);
+    assert_eq!(given.decide(), Decision::Decode(vec![1]));
+}
+
+#[test]
+fn a_check_that_takes_longer_than_a_step_goes_alone_and_nobody_starves() {
+    let mut given = Given::new(8).costing([15, 10, 30]);
+    (0..3).for_each(|_| given.costs.note(Phase::Check, (ANY_SIZE, 1), 50 * MS));
+    given.running = vec![stepping(9), finished(), finished()];
+    given.checking = vec![Checking { waited: 0 }; 2];
+    given.waiting = vec![given.job()];
+    let mut ran = Vec::new();
+    for _ in 0..6 {
+        let (phase, took) = match given.decide() {
+            Decision::Encode(rows) if rows.len() == 1 => (Phase::Encode, 15 * MS),
+            Decision::Decode(rows) if rows.len() == 1 => (Phase::Decode, 30 * MS),
+            Decision::Check(pictures) if pictures.len() == 1 => (Phase::Check, 50 * MS),
+            Decision::Step(_) => (Phase::Step, 10 * MS),
+            other => panic!("{other:?}"),
+        };
+        given.sides.note(phase, took);
+        ran.push(phase);
+    }
+    let step = Phase::Step;
+    assert_eq!(ran, [Phase::Decode, step, Phase::Check, step, Phase::Encode, step]);
+}
+
+#[test]
+fn pictures_of_any_number_up_to_the_limit_share_a_check_where_nothing_steps() {
+    let mut given = Given::new(4);
+    given.checking = vec![Checking { waited: 0 }; 6];
+    assert_eq!(given.decide(), Decision::Check(vec![0, 1, 2, 3]));
+    given.limits.linger = 2 * MS;
+    given.waiting = vec![given.job()];
+    given.sides.note(Phase::Check, MS);
+    assert_eq!(given.decide(), Decision::Encode(vec![0]), "nobody lingers while a picture waits");
+}
+
+#[test]
+fn nothing_is_decoded_where_pictures_pile_up_before_the_checker() {
+    let mut given = Given::new(2);
+    given.running = vec![finished(), finished()];
+    given.checking = vec![Checking { waited: 0 }];
+    assert_eq!(given.decide(), Decision::Decode(vec![0]));
+    given.checking = vec![Checking { waited: 0 }; 2];
+    assert_eq!(given.decide(), Decision::Check(vec![0, 1]));
+}
+
 fn a_row() -> impl Strategy<Value = Running> {
     (1_u32..3, 0_u32..3, 0_usize..4, 0_u64..3).prop_map(|(size, timestep, steps_left, waited)| Running {
         size: (64 * size, 64),
         timestep,
         steps_left,
         waited,
+        safety: SafetyCheck::Skipped,
     })
 }
 
@@ -299,7 +368,8 @@ proptest! {
     fn every_call_has_one_size_room_and_work_for_its_rows(
         running in prop::collection::vec(a_row(), 0..8),
         waiting in prop::collection::vec((0_usize..4, 1_u32..3, 1_usize..4, 0_u64..2), 0..12),
-        (rows, shared, costs) in (1_usize..6, any::<bool>(), prop::option::of([1_u32..40, 1_u32..40, 1_u32..40])),
+        (rows, shared, checking) in (1_usize..6, any::<bool>(), 0_usize..8),
+        costs in prop::option::of([1_u32..40, 1_u32..40, 1_u32..40]),
     ) {
         let mut given = Given::new(rows);
         if let Some(costs) = costs {
@@ -314,10 +384,11 @@ proptest! {
             })
             .collect();
         given.running = running;
+        given.checking = vec![Checking { waited: 0 }; checking.min(rows)];
         let stepping = given.running.iter().filter(|row| row.steps_left > 0).count();
         let sizes: Vec<Size> = match given.decide() {
             Decision::Idle => {
-                prop_assert!(given.waiting.is_empty() && given.running.is_empty());
+                prop_assert!(given.waiting.is_empty() && given.running.is_empty() && given.checking.is_empty());
                 Vec::new()
             }
             Decision::WaitUntil(_) => unreachable!("nobody lingers"),
@@ -337,7 +408,13 @@ proptest! {
             }
             Decision::Decode(rows) => {
                 prop_assert!(rows.is_sorted() && rows.iter().all(|row| given.running[*row].steps_left == 0));
+                prop_assert!(rows.len() + given.checking.len() <= given.limits.rows, "no more wait for the checker");
                 rows.iter().map(|row| given.running[*row].size).collect()
+            }
+            Decision::Check(pictures) => {
+                prop_assert!(pictures.is_sorted() && pictures.len() <= rows && !pictures.is_empty());
+                prop_assert!(pictures.iter().all(|picture| *picture < given.checking.len()));
+                Vec::new()
             }
         };
         prop_assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]));
