@@ -5,6 +5,7 @@
 
 mod backend;
 mod batches;
+mod checker;
 mod config;
 mod error;
 mod folder;

@@ -73,7 +73,7 @@ impl Checker {
             let tensor = tensors::tensor(&input.element, &[rows, 3, side, side], planes).map_err(failed)?;
             let mut inputs = vec![(Cow::Owned(input.name.clone()), tensor)];
             if let Some(images) = &signature.images {
-                let shape = [rows, images.shape[0], images.shape[1], images.shape[2]];
+                let shape = images.shape(rows);
                 let blank = vec![0.0; shape.iter().product()];
                 let tensor = tensors::tensor(&images.element, &shape, blank).map_err(failed)?;
                 inputs.push((Cow::Owned(images.name.clone()), tensor));

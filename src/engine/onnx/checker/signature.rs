@@ -1,7 +1,7 @@
 //! What a safety checker's graph takes and gives, decided by what it declares.
 
 use super::PART;
-use crate::engine::onnx::{Element, ModelError, Port, Ports};
+use crate::engine::onnx::{Dim, Element, ModelError, Port, Ports};
 
 /// A safety checker: prepared pictures, and perhaps the pictures as they are, to one verdict each.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +23,20 @@ pub(super) struct Images {
     pub(super) name: String,
     /// Its element type.
     pub(super) element: Element,
-    /// The smallest picture that it takes: height, width, channels.
-    pub(super) shape: [usize; 3],
+    /// The sides of the smallest picture that it takes.
+    sides: [usize; 2],
+    /// The channels, where they are fixed.
+    channels: Option<usize>,
+}
+
+impl Images {
+    /// The smallest blank pictures that the graph takes beside so many prepared ones.
+    ///
+    /// Published graphs lay their verdicts over the last dimension of the pictures instead of the first, which fails for more
+    /// than one unless both are as long; diffusers' own pipeline calls them picture by picture for that.
+    pub(super) fn shape(&self, rows: usize) -> [usize; 4] {
+        [rows, self.sides[0], self.sides[1], self.channels.unwrap_or(rows)]
+    }
 }
 
 fn unfit<T>(why: String) -> Result<T, ModelError> {
@@ -56,9 +68,11 @@ pub(super) fn checker(ports: &Ports, side: u32) -> Result<Checker, ModelError> {
     if let Some(third) = ports.inputs.iter().filter(|port| port.name != clip_input.name).nth(1) {
         return unfit(format!("it also wants {} {}", third.name, third.shape()));
     }
+    // Where channels are fixed, verdicts may be laid over them, so that only one picture goes at a time.
+    let alone = images.as_ref().is_some_and(|images| images.channels.is_some()).then_some(1);
     Ok(Checker {
         output: verdicts(ports)?.name.clone(),
-        batch: clip_input.dims.first().and_then(super::super::Dim::fixed),
+        batch: clip_input.dims.first().and_then(Dim::fixed).or(alone),
         clip_input: clip_input.clone(),
         images,
     })
@@ -66,7 +80,7 @@ pub(super) fn checker(ports: &Ports, side: u32) -> Result<Checker, ModelError> {
 
 /// The prepared pictures: the only input, or the one that is called so or has channels before sides.
 fn clip_input(ports: &Ports) -> Result<&Port, ModelError> {
-    let channels_first = |port: &&Port| port.dims.get(1).and_then(super::super::Dim::fixed) == Some(3);
+    let channels_first = |port: &&Port| port.dims.get(1).and_then(Dim::fixed) == Some(3);
     let named = |port: &&Port| ["clip_input", "pixel_values"].contains(&port.name.as_str());
     let found = match ports.inputs.as_slice() {
         [only] => Some(only),
@@ -83,8 +97,9 @@ fn images(port: &Port) -> Result<Images, ModelError> {
     if port.dims.len() != 4 || !port.is_float() {
         return unfit(format!("it also wants {} {}, {}", port.name, port.shape(), port.element));
     }
-    let least = |dim: usize, usual: usize| port.dims[dim].fixed().unwrap_or(usual);
-    Ok(Images { name: port.name.clone(), element: port.element.clone(), shape: [least(1, 1), least(2, 1), least(3, 3)] })
+    let side = |dim: usize| port.dims[dim].fixed().unwrap_or(1);
+    let (sides, channels) = ([side(1), side(2)], port.dims[3].fixed());
+    Ok(Images { name: port.name.clone(), element: port.element.clone(), sides, channels })
 }
 
 /// The output with the verdicts: the only one of booleans.
@@ -96,7 +111,8 @@ fn verdicts(ports: &Ports) -> Result<&Port, ModelError> {
         (Some(port), None) => unfit(format!("{} has the shape {}, not one verdict a picture", port.name, port.shape())),
         (Some(first), Some(second)) => unfit(format!("both {} and {} hold bool", first.name, second.name)),
         (None, _) => {
-            let given: Vec<String> = ports.outputs.iter().map(|port| format!("{} ({})", port.name, port.element)).collect();
+            let given: Vec<String> =
+                ports.outputs.iter().map(|port| format!("{} ({})", port.name, port.element)).collect();
             unfit(format!("it has no output of bool such as has_nsfw_concepts, only {}", given.join(", ")))
         }
     }
@@ -105,7 +121,6 @@ fn verdicts(ports: &Ports) -> Result<&Port, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::onnx::Dim;
 
     fn port(name: &str, element: &str, dims: &[&str]) -> Port {
         let dim = |dim: &&str| dim.parse().map_or_else(|_| Dim::Named((*dim).to_owned()), Dim::Fixed);
@@ -137,8 +152,11 @@ mod tests {
     #[test]
     fn a_published_graph_gets_blank_pictures_beside_the_prepared_ones() {
         let read = checker(&published(), 224).unwrap();
-        assert_eq!((read.clip_input.name.as_str(), read.output.as_str(), read.batch), ("clip_input", "has_nsfw_concepts", None));
-        assert_eq!(read.images.unwrap().shape, [1, 1, 3]);
+        assert_eq!(
+            (read.clip_input.name.as_str(), read.output.as_str(), read.batch),
+            ("clip_input", "has_nsfw_concepts", None)
+        );
+        assert_eq!(read.images.unwrap().shape(5), [5, 1, 1, 5]);
     }
 
     #[test]
@@ -149,9 +167,16 @@ mod tests {
         ports.inputs.reverse();
         let read = checker(&ports, 224).unwrap();
         assert_eq!((read.clip_input.name.as_str(), read.batch), ("x", Some(2)));
-        assert_eq!(read.images.unwrap().shape, [512, 512, 3]);
+        assert_eq!(read.images.unwrap().shape(2), [2, 512, 512, 3]);
         ports.inputs.remove(0);
         assert_eq!(checker(&ports, 224).unwrap().images, None, "a graph that only judges");
+    }
+
+    #[test]
+    fn where_the_channels_of_the_pictures_are_fixed_they_go_one_by_one() {
+        let mut ports = published();
+        ports.inputs[1] = port("images", "float32", &["batch", "height", "width", "3"]);
+        assert_eq!(checker(&ports, 224).unwrap().batch, Some(1));
     }
 
     #[test]
