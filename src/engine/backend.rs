@@ -96,7 +96,7 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// [`BackendError::NoChecker`] without a checker, others when the device fails. No picture passes unchecked.
-    fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
         let _ = pictures;
         Err(BackendError::NoChecker)
     }

@@ -71,6 +71,7 @@ impl<'a> Batcher<'a> {
         tracing::info!(
             model = facts.name,
             device = facts.device,
+            safety_checker = facts.safety_checker,
             max_batch = limits.rows,
             took_ms = begun.elapsed().as_millis() as u64,
             "engine ready"

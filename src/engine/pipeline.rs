@@ -151,7 +151,7 @@ impl Pipeline {
 
     /// Says for each picture whether the safety checker flags it.
     pub(super) fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
-        guard(&mut self.trust, || counted(self.backend.check(pictures)?, pictures.len()))
+        guard(&mut self.trust, || counted(self.backend.judge(pictures)?, pictures.len()))
     }
 }
 

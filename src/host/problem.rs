@@ -87,6 +87,9 @@ pub enum HostError {
         /// Which one.
         name: PictureName,
     },
+    /// Safety checks were asked for, the model has no checker, and the settings refuse that.
+    #[error("model has no safety checker")]
+    NoSafetyChecker,
     /// The engine gave no picture.
     #[error("engine gave no picture")]
     Engine(#[from] EngineError),
@@ -139,6 +142,10 @@ impl ToProblem for HostError {
             Self::Gone { name } => {
                 let msg = format!("Could not load image from url: {} (the file has expired)", name.shown);
                 Problem::invalid(vec![FieldError::at(name.field, "file_download_error", msg)])
+            }
+            Self::NoSafetyChecker => {
+                let msg = "There is no safety checker here, set enable_safety_checks to false";
+                Problem::invalid(vec![FieldError::at("enable_safety_checks", "feature_not_supported", msg)])
             }
             Self::Engine(error) => error.to_problem(),
             Self::NoPlace(turned) => turned.to_problem(),

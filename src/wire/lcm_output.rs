@@ -16,7 +16,7 @@ pub struct LcmOutput {
     pub num_inference_steps: u32,
     /// The input's `request_id`, `""` without one.
     pub request_id: String,
-    /// One flag a picture. There is no checker here, so all are false.
+    /// One flag a picture: the safety checker flagged it, and it is black. False where nobody checked.
     pub nsfw_content_detected: Vec<bool>,
     /// The same list under the name that pages of the fast-* apps read.
     pub has_nsfw_concepts: Vec<bool>,

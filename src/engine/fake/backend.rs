@@ -141,7 +141,7 @@ impl Backend for FakeBackend {
         rows.iter().map(|row| decode_row(row, self.settings.facts.latent_factor)).collect()
     }
 
-    fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
         if !self.settings.facts.safety_checker {
             return Err(BackendError::NoChecker);
         }

@@ -15,7 +15,7 @@ pub enum FakePart {
     Step,
     /// `decode`.
     Decode,
-    /// `check`.
+    /// `judge`.
     Check,
 }
 
@@ -45,9 +45,9 @@ pub struct FakeSettings {
     pub step: Duration,
     /// How long `decode` takes.
     pub decode: Duration,
-    /// How long `check` takes.
+    /// How long `judge` takes.
     pub check: Duration,
-    /// Which pictures `check` flags: those whose mean level is above this one. 255 flags none.
+    /// Which pictures `judge` flags: those whose mean level is above this one. 255 flags none.
     pub flags_above: u8,
 }
 

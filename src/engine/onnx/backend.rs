@@ -249,7 +249,7 @@ impl Backend for OnnxBackend {
         Ok(pictures)
     }
 
-    fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
         let checker = self.checker.as_mut().ok_or(BackendError::NoChecker)?;
         checker.check(pictures, self.facts.max_batch)
     }

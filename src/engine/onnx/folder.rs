@@ -127,7 +127,7 @@ impl Folder {
             max_batch,
             timesteps,
             schedule: self.schedule.clone(),
-            safety_checker: checker::is_there(&self.path),
+            safety_checker: checker::has_safety_checker(&self.path),
             device,
         }
     }

@@ -102,7 +102,7 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspe
     }
     let runtime = Runtime::load(places, None).map_err(|error| keep(Err(error.into()))).ok();
     report.library = runtime.as_ref().map(|runtime| runtime.path().to_owned());
-    let judge = checker::is_there(folder).then_some(checker::PART);
+    let judge = checker::has_safety_checker(folder).then_some(checker::PART);
     for part in PARTS.into_iter().chain(judge) {
         let path = folder.join(part).join("model.onnx");
         let mut ports = None;
@@ -147,7 +147,7 @@ fn fits((path, part): (&Path, &str), ports: &Ports, tokens: usize, folder: Optio
 /// What becomes of requests that want their pictures checked.
 fn safety(folder: &Path) -> String {
     let place = folder.join(checker::PART);
-    match (checker::is_there(folder), place.is_dir()) {
+    match (checker::has_safety_checker(folder), place.is_dir()) {
         (true, _) => "flagged pictures become black".to_owned(),
         (false, true) => "none: safety_checker has no model.onnx; export it with models/tools/convert.py".to_owned(),
         (false, false) => "none: host.without_safety_checker decides about requests that want one".to_owned(),

@@ -105,7 +105,7 @@ impl OnnxBackend {
         let timesteps = unet_signature.timestep.0.sharing();
         let decoder = part("vae_decoder")?;
         let decoder_signature = signature::vae_decoder(&decoder.ports())?;
-        let checker = match checker::is_there(&folder.path) {
+        let checker = match checker::has_safety_checker(&folder.path) {
             true => Some(Checker::new(&folder.path, part(checker::PART)?)?),
             false => None,
         };

@@ -45,6 +45,8 @@ impl SocketPicture {
 pub struct SocketOutput {
     /// The pictures.
     pub pictures: Vec<SocketPicture>,
+    /// One flag a picture: it was found unsafe, and is black.
+    pub flagged: Vec<bool>,
     /// Where the time went.
     pub timings: RunTimings,
     /// Seed of the first picture.
@@ -68,7 +70,6 @@ impl SocketOutput {
     }
 
     fn text(self) -> Bytes {
-        let flags = vec![false; self.pictures.len()];
         let image = |picture: &SocketPicture| OutputImage {
             url: picture.to_data_uri(),
             width: picture.width,
@@ -83,8 +84,8 @@ impl SocketOutput {
             seed: self.seed,
             num_inference_steps: self.num_inference_steps,
             request_id: self.request_id,
-            nsfw_content_detected: flags.clone(),
-            has_nsfw_concepts: flags,
+            nsfw_content_detected: self.flagged.clone(),
+            has_nsfw_concepts: self.flagged,
         };
         serde_json::to_vec(&output).expect("outputs hold strings and finite numbers only").into()
     }
@@ -107,7 +108,7 @@ impl SocketOutput {
                 ("file_size", picture.bytes.len().into()),
             ])
         };
-        let flags = ValueRef::Array(vec![ValueRef::Boolean(false); self.pictures.len()]);
+        let flags = ValueRef::Array(self.flagged.iter().map(|flag| ValueRef::Boolean(*flag)).collect());
         let timings = self.timings;
         let mut fields = vec![
             ("images", ValueRef::Array(self.pictures.iter().enumerate().map(image).collect())),
@@ -161,6 +162,7 @@ mod tests {
             SocketPicture { bytes: vec![0xFF, 0xD8, 0xFF], width: 512, height: 256, format: PictureFormat::Jpeg };
         SocketOutput {
             pictures: vec![picture],
+            flagged: vec![true],
             timings,
             seed: 42.into(),
             num_inference_steps: 4,
@@ -182,7 +184,7 @@ mod tests {
             }],
             "timings": {"inference": 0.25, "decode": 0.5, "queue": 0.0625, "encode": 0.125, "total": 1.5},
             "seed": 42, "num_inference_steps": 4, "request_id": "r1",
-            "nsfw_content_detected": [false], "has_nsfw_concepts": [false],
+            "nsfw_content_detected": [true], "has_nsfw_concepts": [true],
         });
         assert_eq!(text, wanted);
     }

@@ -26,7 +26,8 @@ pub(super) struct Checker {
 }
 
 /// Whether a model folder has a checker that can be opened. Weights of other runtimes in its place count for nothing.
-pub(super) fn is_there(folder: &Path) -> bool {
+#[must_use]
+pub fn has_safety_checker(folder: &Path) -> bool {
     folder.join(PART).join("model.onnx").is_file()
 }
 

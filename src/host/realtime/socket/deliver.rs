@@ -1,11 +1,13 @@
 //! What came of a socket's inputs, as its page hears it.
 
 use super::Socket;
+use crate::engine::ModelFacts;
 use crate::host::HostError;
 use crate::host::realtime::frame_budget::OverBudget;
 use crate::host::realtime::metrics::Dropped;
-use crate::host::realtime::seat::Reply;
+use crate::host::realtime::seat::{Asked, Reply};
 use crate::host::realtime::work::Came;
+use crate::host::safety::{MISSING, Safety};
 use crate::host::service::log_failure;
 use crate::host::waiting::Turned;
 use crate::wire::ToProblem as _;
@@ -49,6 +51,18 @@ impl Socket {
                 let (error, reason) = (error_word(problem.status()), problem.reason());
                 self.refuse(Control::Error { error, reason: &reason, request_id, sequence }.text());
             }
+        }
+    }
+
+    /// Says once that pictures are not checked although the page asks for it. A socket's answers have no headers, and clients
+    /// ignore the note.
+    pub(super) fn warn(&mut self, asked: &Asked) {
+        let host = &self.seat.host;
+        let missing = |facts: &ModelFacts| matches!(host.safety(&asked.input, facts), Ok(Safety::Missing));
+        if !self.is_warned && host.facts().is_ok_and(|facts| missing(&facts)) {
+            self.is_warned = true;
+            let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
+            self.note(Control::Message { action: MISSING, request_id, sequence, version: None }.text());
         }
     }
 
