@@ -85,6 +85,7 @@ fn results(criterion: &mut Criterion) {
     let output = || SocketOutput {
         pictures: vec![picture()],
         flagged: vec![false],
+        warning: None,
         timings,
         seed: 42.into(),
         num_inference_steps: 4,

@@ -91,6 +91,7 @@ impl Host {
             request_id: input.request_id,
             nsfw_content_detected: done.flagged.clone(),
             has_nsfw_concepts: done.flagged,
+            warning: None,
         };
         let mut response = json(&output);
         safety.warn(response.headers_mut());

@@ -9,8 +9,8 @@ use crate::wire::LcmInput;
 
 /// What an answer is served with although something that was asked for is missing.
 const WARNING: HeaderName = HeaderName::from_static("x-falgate-warning");
-/// What is missing, in the header and in a socket's note.
-pub(super) const MISSING: &str = "safety-checker-missing";
+/// What is missing, in the header and on sockets.
+const MISSING: &str = "safety-checker-missing";
 
 /// What becomes of requests that ask for safety checks while the model has no safety checker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,10 +57,15 @@ impl Safety {
         }
     }
 
+    /// What an answer lacks, in a word.
+    pub(super) fn warning(self) -> Option<&'static str> {
+        (self == Self::Missing).then_some(MISSING)
+    }
+
     /// Says in an answer's head what it lacks.
     pub(super) fn warn(self, headers: &mut HeaderMap) {
-        if self == Self::Missing {
-            headers.insert(WARNING, HeaderValue::from_static(MISSING));
+        if let Some(missing) = self.warning() {
+            headers.insert(WARNING, HeaderValue::from_static(missing));
         }
     }
 }

@@ -28,8 +28,8 @@ pub struct HostSettings {
     /// "fal-ai/fast-lcm-diffusion/image-to-image". Any other path below an app is a 404.
     pub paths: Vec<EndpointPattern>,
     /// What becomes of requests that ask for safety checks while the model has no safety checker: `warn` serves them unchecked,
-    /// with the header `x-falgate-warning: safety-checker-missing`, or a note on a socket; `refuse` answers 422. Requests
-    /// that do not say ask for checks, as with fal.
+    /// with the header `x-falgate-warning: safety-checker-missing`, or a field `warning` on a socket; `refuse` answers 422.
+    /// Requests that do not say ask for checks, as with fal.
     pub without_safety_checker: WithoutChecker,
     /// How pictures are read, fitted and written.
     pub pictures: PictureSettings,

@@ -20,6 +20,9 @@ pub struct LcmOutput {
     pub nsfw_content_detected: Vec<bool>,
     /// The same list under the name that pages of the fast-* apps read.
     pub has_nsfw_concepts: Vec<bool>,
+    /// What the run lacks of what was asked for, on sockets; requests are told in a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<&'static str>,
 }
 
 /// A picture of an output.

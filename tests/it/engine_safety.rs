@@ -2,14 +2,14 @@
 
 use falgate::engine::{
     BackendError, Done, Engine, EngineError, EngineMetrics, EngineSettings, FakeBackend, FakeControl, FakeFault,
-    FakePart, FakeSettings, Job, ModelFacts, Picture, SafetyCheck, Verdict,
+    FakePart, FakeSettings, Job, Picture, SafetyCheck, Verdict,
 };
 
 use super::engine_support::{alone, batches_of, job, quick, result, within};
 
 /// A device whose checker flags what is brighter than grey.
 fn strict() -> FakeSettings {
-    FakeSettings { flags_above: 128, ..FakeSettings::default() }
+    FakeSettings::default().with_checker(128)
 }
 
 async fn engine(settings: EngineSettings) -> (Engine, FakeControl, EngineMetrics) {
@@ -137,8 +137,7 @@ async fn a_checker_that_panics_fails_its_pictures_and_comes_back_with_a_warm_up(
 
 #[tokio::test]
 async fn a_model_without_a_checker_refuses_jobs_that_want_a_check() {
-    let facts = ModelFacts { safety_checker: false, ..FakeSettings::default().facts };
-    let (opened, control) = FakeBackend::open(FakeSettings { facts, ..strict() });
+    let (opened, control) = FakeBackend::open(FakeSettings::default());
     let engine = Engine::start(quick(), |_| Ok(opened));
     within(engine.ready()).await.unwrap();
     let refused = engine.submit(bright(SafetyCheck::Wanted)).unwrap_err();

@@ -75,7 +75,7 @@ impl Gate {
 
     /// Starts a gate with these variables, and waits for its engine.
     pub(crate) async fn start_in(text: &str, variables: &[(&str, &str)], log: Option<LogWriter>) -> Self {
-        Self::start_on(text, FakeSettings::default(), (variables, log)).await
+        Self::start_on(text, FakeSettings::default().with_checker(255), (variables, log)).await
     }
 
     /// Starts a gate in front of this model.

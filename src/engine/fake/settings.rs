@@ -52,7 +52,7 @@ pub struct FakeSettings {
 }
 
 impl Default for FakeSettings {
-    /// A model of Stable Diffusion 1.5's shape that takes no time, with a safety checker that flags nothing.
+    /// A model of Stable Diffusion 1.5's shape that takes no time and has no safety checker.
     fn default() -> Self {
         let facts = ModelFacts {
             name: "fake".to_owned(),
@@ -64,7 +64,7 @@ impl Default for FakeSettings {
             max_batch: 8,
             timesteps: Timesteps::PerRow,
             schedule: ScheduleFacts::default(),
-            safety_checker: true,
+            safety_checker: false,
             device: "none".to_owned(),
         };
         let none = Duration::ZERO;
@@ -73,6 +73,13 @@ impl Default for FakeSettings {
 }
 
 impl FakeSettings {
+    /// The same with a safety checker, which flags pictures whose mean level is above this one; 255 flags none.
+    #[must_use]
+    pub fn with_checker(mut self, flags_above: u8) -> Self {
+        self.facts.safety_checker = true;
+        Self { flags_above, ..self }
+    }
+
     /// How long a call of `part` takes.
     pub(super) fn cost(&self, part: FakePart) -> Duration {
         match part {

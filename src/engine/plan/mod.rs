@@ -4,6 +4,8 @@ mod places;
 mod turns;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};

@@ -4,25 +4,25 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 const SMALL: Size = (64, 64);
 const WIDE: Size = (128, 64);
 
 /// What a decision is taken over, with nothing in it.
-struct Given {
-    waiting: Vec<Waiting>,
-    running: Vec<Running>,
-    checking: Vec<Checking>,
-    turns: Turns,
-    costs: Costs,
-    sides: Sides,
-    limits: Limits,
-    outlook: Outlook,
-    now: Instant,
+pub(super) struct Given {
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) running: Vec<Running>,
+    pub(super) checking: Vec<Checking>,
+    pub(super) turns: Turns,
+    pub(super) costs: Costs,
+    pub(super) sides: Sides,
+    pub(super) limits: Limits,
+    pub(super) outlook: Outlook,
+    pub(super) now: Instant,
 }
 
 impl Given {
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         Self {
             waiting: Vec::new(),
             running: Vec::new(),
@@ -37,14 +37,14 @@ impl Given {
     }
 
     /// Costs in milliseconds a row, the same whatever shares the call.
-    fn costing(mut self, [encode, step, decode]: [u32; 3]) -> Self {
+    pub(super) fn costing(mut self, [encode, step, decode]: [u32; 3]) -> Self {
         for (phase, ms) in [(Phase::Encode, encode), (Phase::Step, step), (Phase::Decode, decode)] {
             (0..3).for_each(|_| self.costs.note(phase, (SMALL, 1), ms * MS));
         }
         self
     }
 
-    fn decide(&self) -> Decision {
+    pub(super) fn decide(&self) -> Decision {
         next(&Scene {
             waiting: &self.waiting,
             running: &self.running,
@@ -58,7 +58,7 @@ impl Given {
         })
     }
 
-    fn job(&self) -> Waiting {
+    pub(super) fn job(&self) -> Waiting {
         let (lane, order) = (Lane::new(), Order::InTurn);
         Waiting {
             lane,
@@ -75,11 +75,11 @@ impl Given {
     }
 }
 
-fn stepping(steps_left: usize) -> Running {
+pub(super) fn stepping(steps_left: usize) -> Running {
     Running { size: SMALL, timestep: 499, steps_left, waited: 0, safety: SafetyCheck::Skipped }
 }
 
-fn finished() -> Running {
+pub(super) fn finished() -> Running {
     stepping(0)
 }
 
@@ -287,70 +287,6 @@ fn nobody_begins_where_all_places_are_taken_or_pictures_pile_up_before_the_decod
     given.running = vec![stepping(1), finished()];
     given.sides.note(Phase::Decode, MS);
     assert_eq!(given.decide(), Decision::Encode(vec![0]));
-}
-
-#[test]
-fn a_check_is_a_call_beside_the_steps_like_the_others() {
-    let mut given = Given::new(8).costing([4, 10, 6]);
-    (0..3).for_each(|_| given.costs.note(Phase::Check, (ANY_SIZE, 1), 2 * MS));
-    given.running = vec![stepping(3), finished(), finished()];
-    given.checking = vec![Checking { waited: 0 }; 4];
-    given.waiting = vec![given.job()];
-    // Six milliseconds fit once into ten, two twice beside them, and then there is no time left for four.
-    assert_eq!(given.decide(), Decision::Decode(vec![1]));
-    given.sides.note(Phase::Decode, 6 * MS);
-    assert_eq!(given.decide(), Decision::Check(vec![0, 1]));
-    given.sides.note(Phase::Check, 4 * MS);
-    assert_eq!(given.decide(), Decision::Step(vec![0]));
-    given.sides.note(Phase::Step, 10 * MS);
-    // The kind that had no turn goes first now, then those that had one, in their order.
-    assert_eq!(given.decide(), Decision::Encode(vec![0]));
-    given.sides.note(Phase::Encode, 4 * MS);
-    assert_eq!(given.decide(), Decision::Decode(vec![1]));
-}
-
-#[test]
-fn a_check_that_takes_longer_than_a_step_goes_alone_and_nobody_starves() {
-    let mut given = Given::new(8).costing([15, 10, 30]);
-    (0..3).for_each(|_| given.costs.note(Phase::Check, (ANY_SIZE, 1), 50 * MS));
-    given.running = vec![stepping(9), finished(), finished()];
-    given.checking = vec![Checking { waited: 0 }; 2];
-    given.waiting = vec![given.job()];
-    let mut ran = Vec::new();
-    for _ in 0..6 {
-        let (phase, took) = match given.decide() {
-            Decision::Encode(rows) if rows.len() == 1 => (Phase::Encode, 15 * MS),
-            Decision::Decode(rows) if rows.len() == 1 => (Phase::Decode, 30 * MS),
-            Decision::Check(pictures) if pictures.len() == 1 => (Phase::Check, 50 * MS),
-            Decision::Step(_) => (Phase::Step, 10 * MS),
-            other => panic!("{other:?}"),
-        };
-        given.sides.note(phase, took);
-        ran.push(phase);
-    }
-    let step = Phase::Step;
-    assert_eq!(ran, [Phase::Decode, step, Phase::Check, step, Phase::Encode, step]);
-}
-
-#[test]
-fn pictures_of_any_number_up_to_the_limit_share_a_check_where_nothing_steps() {
-    let mut given = Given::new(4);
-    given.checking = vec![Checking { waited: 0 }; 6];
-    assert_eq!(given.decide(), Decision::Check(vec![0, 1, 2, 3]));
-    given.limits.linger = 2 * MS;
-    given.waiting = vec![given.job()];
-    given.sides.note(Phase::Check, MS);
-    assert_eq!(given.decide(), Decision::Encode(vec![0]), "nobody lingers while a picture waits");
-}
-
-#[test]
-fn nothing_is_decoded_where_pictures_pile_up_before_the_checker() {
-    let mut given = Given::new(2);
-    given.running = vec![finished(), finished()];
-    given.checking = vec![Checking { waited: 0 }];
-    assert_eq!(given.decide(), Decision::Decode(vec![0]));
-    given.checking = vec![Checking { waited: 0 }; 2];
-    assert_eq!(given.decide(), Decision::Check(vec![0, 1]));
 }
 
 fn a_row() -> impl Strategy<Value = Running> {

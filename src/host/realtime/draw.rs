@@ -34,6 +34,7 @@ pub(super) struct Drawn {
     pub(super) pictures: Vec<Picture>,
     /// One flag a picture, of the safety checker.
     pub(super) flagged: Vec<bool>,
+    pub(super) safety: Safety,
     pub(super) sizes: Sizes,
     pub(super) format: PictureFormat,
     pub(super) seed: Seed,
@@ -126,6 +127,7 @@ pub(super) async fn draw(
     Ok(Drawing::Drawn(Box::new(Drawn {
         pictures: done.pictures,
         flagged: done.flagged,
+        safety,
         sizes,
         format,
         seed,

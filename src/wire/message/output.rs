@@ -47,6 +47,8 @@ pub struct SocketOutput {
     pub pictures: Vec<SocketPicture>,
     /// One flag a picture: it was found unsafe, and is black.
     pub flagged: Vec<bool>,
+    /// What the run lacks of what was asked for. Messages of sockets have no headers.
+    pub warning: Option<&'static str>,
     /// Where the time went.
     pub timings: RunTimings,
     /// Seed of the first picture.
@@ -86,6 +88,7 @@ impl SocketOutput {
             request_id: self.request_id,
             nsfw_content_detected: self.flagged.clone(),
             has_nsfw_concepts: self.flagged,
+            warning: self.warning,
         };
         serde_json::to_vec(&output).expect("outputs hold strings and finite numbers only").into()
     }
@@ -128,6 +131,7 @@ impl SocketOutput {
             ("nsfw_content_detected", flags.clone()),
             ("has_nsfw_concepts", flags),
         ];
+        fields.extend(self.warning.map(|warning| ("warning", warning.into())));
         if let Some(first) = self.pictures.first().filter(|_| self.has_old_field) {
             fields.push(("image", ValueRef::Binary(&first.bytes)));
         }
@@ -163,6 +167,7 @@ mod tests {
         SocketOutput {
             pictures: vec![picture],
             flagged: vec![true],
+            warning: Some("something-missing"),
             timings,
             seed: 42.into(),
             num_inference_steps: 4,
@@ -185,6 +190,7 @@ mod tests {
             "timings": {"inference": 0.25, "decode": 0.5, "queue": 0.0625, "encode": 0.125, "total": 1.5},
             "seed": 42, "num_inference_steps": 4, "request_id": "r1",
             "nsfw_content_detected": [true], "has_nsfw_concepts": [true],
+            "warning": "something-missing",
         });
         assert_eq!(text, wanted);
     }
@@ -194,6 +200,14 @@ mod tests {
         let text: Value = serde_json::from_slice(&output().write(Dialect::Text, PictureForm::Url)).unwrap();
         let binary = read(&output().write(Dialect::Binary, PictureForm::Url));
         assert_eq!(serde_json::from_str::<Value>(&binary.to_string()).unwrap(), text);
+    }
+
+    #[test]
+    fn a_result_that_lacks_nothing_has_no_warning() {
+        for dialect in [Dialect::Text, Dialect::Binary] {
+            let frame = SocketOutput { warning: None, ..output() }.write(dialect, PictureForm::Url);
+            assert!(!String::from_utf8_lossy(&frame).contains("warning"), "{dialect:?}");
+        }
     }
 
     #[test]

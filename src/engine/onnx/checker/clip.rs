@@ -8,6 +8,8 @@ use crate::engine::Picture;
 
 /// Bits behind the point of a weight, as Pillow has them.
 const POINT: u32 = 22;
+/// What rounds a sum to the nearest.
+const HALF: i32 = 1 << (POINT - 1);
 
 /// How pictures are prepared.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,11 +56,14 @@ impl Clip {
         let bottom = rows.iter().map(|row| row.first + row.weights.len()).max().unwrap_or(0);
         let mut narrow = Vec::with_capacity((bottom - top) * side * 3);
         for line in picture.rgb().chunks_exact(width * 3).take(bottom).skip(top) {
-            narrow.extend(columns.iter().flat_map(|column| column.mix(|at| at * 3, line)));
+            narrow.extend(columns.iter().flat_map(|column| column.pixel(line)));
         }
-        let pitch = side * 3;
-        let column_of = |row: &Weights, x: usize| row.mix(|at| (at - top) * pitch + x * 3, &narrow);
-        rows.iter().flat_map(|row| (0..side).flat_map(move |x| column_of(row, x))).collect()
+        let (mut sums, mut square) = (vec![0; side * 3], Vec::with_capacity(side * side * 3));
+        for row in &rows {
+            row.line(narrow.chunks_exact(side * 3).skip(row.first - top), &mut sums);
+            square.extend(sums.iter().map(|sum| level(*sum)));
+        }
+        square
     }
 }
 
@@ -69,17 +74,31 @@ struct Weights {
 }
 
 impl Weights {
-    /// One pixel; `place` says where in `bytes` a pixel of the line begins.
-    fn mix(&self, place: impl Fn(usize) -> usize, bytes: &[u8]) -> [u8; 3] {
-        let mut sums = [1_i32 << (POINT - 1); 3];
-        for (at, weight) in (self.first..).zip(&self.weights) {
-            let at = place(at);
-            for (sum, byte) in sums.iter_mut().zip(&bytes[at..at + 3]) {
+    /// One pixel of a line.
+    fn pixel(&self, line: &[u8]) -> [u8; 3] {
+        let mut sums = [HALF; 3];
+        for (pixel, weight) in line[self.first * 3..].chunks_exact(3).zip(&self.weights) {
+            for (sum, byte) in sums.iter_mut().zip(pixel) {
                 *sum += weight * i32::from(*byte);
             }
         }
-        sums.map(|sum| u8::try_from((sum >> POINT).clamp(0, 255)).unwrap_or(u8::MAX))
+        sums.map(level)
     }
+
+    /// A line of sums, one a byte, from lines that begin with its first.
+    fn line<'a>(&self, lines: impl Iterator<Item = &'a [u8]>, sums: &mut [i32]) {
+        sums.fill(HALF);
+        for (line, weight) in lines.zip(&self.weights) {
+            for (sum, byte) in sums.iter_mut().zip(line) {
+                *sum += weight * i32::from(*byte);
+            }
+        }
+    }
+}
+
+/// A sum as a byte.
+fn level(sum: i32) -> u8 {
+    u8::try_from((sum >> POINT).clamp(0, 255)).unwrap_or(u8::MAX)
 }
 
 /// The weights of pixels `skip..skip + count` of a line that is brought from `from` to `to` pixels.

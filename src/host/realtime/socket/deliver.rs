@@ -1,13 +1,12 @@
 //! What came of a socket's inputs, as its page hears it.
 
 use super::Socket;
-use crate::engine::ModelFacts;
 use crate::host::HostError;
 use crate::host::realtime::frame_budget::OverBudget;
 use crate::host::realtime::metrics::Dropped;
 use crate::host::realtime::seat::{Asked, Reply};
 use crate::host::realtime::work::Came;
-use crate::host::safety::{MISSING, Safety};
+use crate::host::safety::Safety;
 use crate::host::service::log_failure;
 use crate::host::waiting::Turned;
 use crate::wire::ToProblem as _;
@@ -54,15 +53,16 @@ impl Socket {
         }
     }
 
-    /// Says once that pictures are not checked although the page asks for it. A socket's answers have no headers, and clients
-    /// ignore the note.
+    /// Tells a page of bare pictures once that they are not checked although it asks for that. Other results say so themselves:
+    /// pages that know nothing of the gate may take any frame for a result.
     pub(super) fn warn(&mut self, asked: &Asked) {
+        let Some(sequence) = asked.reply.sequence().filter(|_| !self.is_warned) else { return };
         let host = &self.seat.host;
-        let missing = |facts: &ModelFacts| matches!(host.safety(&asked.input, facts), Ok(Safety::Missing));
-        if !self.is_warned && host.facts().is_ok_and(|facts| missing(&facts)) {
+        let safety = host.facts().ok().and_then(|facts| host.safety(&asked.input, &facts).ok());
+        if let Some(action) = safety.and_then(Safety::warning) {
             self.is_warned = true;
-            let (request_id, sequence) = (asked.reply.request_id(), asked.reply.sequence());
-            self.note(Control::Message { action: MISSING, request_id, sequence, version: None }.text());
+            let note = Control::Message { action, request_id: None, sequence: Some(sequence), version: None };
+            self.note(note.text());
         }
     }
 

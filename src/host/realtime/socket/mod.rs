@@ -49,7 +49,7 @@ pub(super) struct Socket {
     /// It ends for this reason when the work in hand is done, or at this time.
     leaving: Option<(End, Instant)>,
     last_look: Option<Look>,
-    /// The page knows that its pictures are not checked.
+    /// A page of bare pictures was told that they are not checked.
     is_warned: bool,
     pub(super) tally: Tally,
 }
