@@ -8,8 +8,13 @@ use falgate::engine::{
     Backend as _, BackendError, Engine, EngineSettings, Job, LoadProgress, Picture, SafetyCheck, onnx,
 };
 
+use http::Method;
+
 use super::engine_support::{job, within};
+use super::gate_support::{APP, Line, asked};
+use super::host_desk::{data_uri, first_picture};
 use super::onnx_support::{assembled, model, open, places};
+use super::support::program::Program;
 
 const PUBLISHED: &str = "variants/safety-checker";
 const ALONE: &str = "variants/safety-checker-alone";
@@ -161,4 +166,48 @@ fn an_inspection_shows_the_checker_or_says_that_there_is_none() {
     std::fs::write(folder.path().join("safety_checker/model.safetensors"), "x").unwrap();
     let report = inspect(folder.path(), &places, Compare::Sizes);
     assert!(report.serves && report.to_string().contains("safety_checker has no model.onnx"), "{report}");
+}
+
+/// A configuration that serves a model.
+fn serving(model: &Path) -> String {
+    let route = "[[route]]\nendpoint = \"fal-ai/lcm-sd15-i2i\"\nto = \"engine\"\n";
+    format!("[engine]\nenabled = true\nmodel = {model:?}\nwarm_up_px = 64\n{route}")
+}
+
+#[tokio::test]
+async fn the_program_says_at_start_that_its_model_has_no_checker_and_what_follows() {
+    for (more, what) in [("", "served unchecked"), ("[host]\nwithout_safety_checker = \"refuse\"\n", "refused")] {
+        let mut gate = Program::start(&format!("{more}{}", serving(&model("tiny-lcm-onnx"))), &[]);
+        let line = gate.says("has no safety checker").await;
+        assert!(line.contains("WARN") && line.contains(what) && line.contains("host.without_safety_checker"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_program_answers_with_black_pictures_where_the_checker_of_its_model_says_so() {
+    let Some(places) = places() else { return };
+    let folder = with_checker(PUBLISHED);
+    let library = places.find().unwrap().path.display().to_string();
+    let mut gate = Program::start(&serving(folder.path()), &[("ORT_DYLIB_PATH", &library)]);
+    let address = gate.address().await;
+    gate.says("engine ready").await;
+    assert!(!gate.said().contains("has no safety checker"));
+    let (mut line, mut seen) = (Line::to(address).await, [0; 2]);
+    for seed in 0..12 {
+        let picture = noisy(if seed % 2 == 0 { 250 } else { 5 }, (64, 64));
+        let mut png = std::io::Cursor::new(Vec::new());
+        let pixels = image::RgbImage::from_raw(64, 64, picture.into_rgb()).unwrap();
+        pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
+        let uri = data_uri("image/png", png.get_ref());
+        let input = serde_json::json!({
+            "prompt": "a", "image_url": uri, "seed": seed, "sync_mode": true, "format": "png", "num_inference_steps": 2
+        });
+        let answer =
+            line.send(asked(Method::POST, APP, &[("content-type", "application/json")], input.to_string())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let flagged = answer.json()["nsfw_content_detected"][0].as_bool().unwrap();
+        assert_eq!(first_picture(&answer).pixels().all(|pixel| pixel.0 == [0; 3]), flagged);
+        seen[usize::from(flagged)] += 1;
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?} clean and flagged: the test has to see both");
 }
