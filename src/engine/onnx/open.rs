@@ -129,6 +129,12 @@ impl OnnxBackend {
         if settings.provider == Provider::Cpu && backend.unet.1.sample == Element::Float16 {
             tracing::warn!(model = %backend.facts.name, "half precision is slower than single on the cpu");
         }
+        if backend.checker.as_ref().is_some_and(Checker::is_half) {
+            tracing::warn!(
+                model = %backend.facts.name,
+                "safety_checker computes in half precision, where an overflow passes for clean; models/tools makes it single"
+            );
+        }
         warn_of_own_noise(&mut backend);
         Ok((backend, tokenizer))
     }

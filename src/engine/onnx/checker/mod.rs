@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::batches::calls;
 use super::session::{Part, run_error};
-use super::{ModelError, Ports, tensors};
+use super::{Element, ModelError, Ports, tensors};
 use crate::engine::{BackendError, Picture};
 
 use clip::Clip;
@@ -53,6 +53,11 @@ impl Checker {
     pub(super) fn new(folder: &Path, part: Part) -> Result<Self, ModelError> {
         let (signature, clip) = plan(folder, &part.ports())?;
         Ok(Self { part, signature, clip })
+    }
+
+    /// Whether it computes in half precision: what overflows there is no number, and compares as clean.
+    pub(super) fn is_half(&self) -> bool {
+        self.signature.clip_input.element == Element::Float16
     }
 
     /// Says for each picture, of whatever size, whether it is flagged; at most `most` share a call.
