@@ -6,8 +6,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use falgate::engine::simulation::{Crowd, Device, Policy, simulate};
 use falgate::engine::{
-    Costs, Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Phase, Picture, Posterior, Schedule,
-    ScheduleFacts, TorchNoise, guidance_embedding,
+    Costs, Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Phase, Picture, Posterior, SafetyCheck,
+    Schedule, ScheduleFacts, TorchNoise, guidance_embedding,
 };
 
 /// Latent values of a picture of 512 by 512 pixels.
@@ -57,6 +57,7 @@ fn queue(criterion: &mut Criterion) {
         start_by: None,
         lane: Lane::new(),
         order: Order::InTurn,
+        safety: SafetyCheck::Skipped,
     };
     criterion.bench_function("queue/one job of 64x64 there and back", |bench| {
         bench.iter(|| {

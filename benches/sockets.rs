@@ -84,6 +84,8 @@ fn results(criterion: &mut Criterion) {
     let timings = RunTimings { inference: 0.02, decode: 0.002, queue: 0.001, encode: 0.003, total: 0.026 };
     let output = || SocketOutput {
         pictures: vec![picture()],
+        flagged: vec![false],
+        warning: None,
         timings,
         seed: 42.into(),
         num_inference_steps: 4,

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use falgate::engine::{Engine, EngineError, EngineSettings, Job, Lane, Order, Picture, Posterior, onnx};
+use falgate::engine::{Engine, EngineError, EngineSettings, Job, Lane, Order, Picture, Posterior, SafetyCheck, onnx};
 
 use super::{Fault, Paint, places};
 
@@ -80,6 +80,7 @@ fn job(task: &Paint, number: usize) -> Job {
         start_by: None,
         lane: Lane::new(),
         order: Order::NewestFirst,
+        safety: SafetyCheck::Skipped,
     }
 }
 

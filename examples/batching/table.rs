@@ -31,6 +31,7 @@ fn parse(line: &str) -> Option<(Phase, u32, usize, f64)> {
         "encode" => Phase::Encode,
         "step" => Phase::Step,
         "decode" => Phase::Decode,
+        "check" => Phase::Check,
         _ => return None,
     };
     let (side, rows, ms) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -44,6 +45,7 @@ pub(crate) fn line(phase: Phase, (side, rows): (u32, usize), took: Duration) -> 
         Phase::Encode => "encode",
         Phase::Step => "step",
         Phase::Decode => "decode",
+        Phase::Check => "check",
     };
     format!("{phase} {side} {rows} {:.2}", took.as_secs_f64() * 1e3)
 }

@@ -15,7 +15,9 @@ import tempfile
 # Nothing is fetched, and what the libraries say of themselves helps nobody here.
 os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", DIFFUSERS_VERBOSITY="error")
 
+import checker  # noqa: E402
 import graphs  # noqa: E402
+import manifest  # noqa: E402
 from progress import Progress, Refusal, note  # noqa: E402
 
 VERSION = 1
@@ -33,6 +35,8 @@ def arguments(given=None):
                     "Stable Diffusion 1.5's")
     ap.add_argument("--taesd", metavar="DIR", help="also make variants with this AutoencoderTiny (diffusers folder)")
     ap.add_argument("--taesd-onnx", metavar="DIR", help="for a published folder without vae_encoder: folder with vae_encoder and vae_decoder")
+    ap.add_argument("--safety-checker", metavar="DIR", help="folder of a StableDiffusionSafetyChecker, if not the one in SOURCE; none leaves "
+                    "it out")
     ap.add_argument("--cuda", action="store_true", help="also make the variant for NVIDIA GPUs")
     ap.add_argument("--licence", metavar="TEXT", help="what the manifest says of the licence")
     ap.add_argument("--replace", action="store_true", help="replace --out once the new folder is complete")
@@ -82,8 +86,10 @@ class Conversion:
     def __init__(self, options, work):
         self.options, self.work, self.checks, self.facts = options, work, {}, {}
         self.tiny_facts = None
+        self.judge, self.judged = checker.place_of(options.source, options), []
         variants = (2 if options.cuda else 1) * (2 if options.taesd else 1)
-        self.progress = Progress(5 + variants + 2 * bool(options.taesd) + (4 + 2 * bool(options.taesd)) * options.cuda + variants)
+        self.progress = Progress(5 + variants + 2 * bool(options.taesd) + (4 + 2 * bool(options.taesd)) * options.cuda + variants
+                                 + bool(self.judge))
 
     def stage(self, what):
         return self.progress.stage(what)
@@ -99,11 +105,14 @@ class Conversion:
             read = sources.from_diffusers if kind == "diffusers" else sources.from_checkpoint
             model = read(self.options.source, self.options)
             tiny = sources.taesd(self.options.taesd) if self.options.taesd else None
+            judge = checker.load(self.judge) if self.judge else None
         if self.options.lora:
             note(f"{model.source['lora']['layers']} layers changed by the LoRA")
         self.facts = {"source": model.source, "licence": model.licence, "notes": [],
                       "guidance": "embedding" if model.unet.config.time_cond_proj_dim else "none"}
         self.export(model, model.vae, "cpu")
+        if judge:
+            self.add_checker("cpu", lambda: checker.export(judge), lambda path: checker.compare(judge, path))
         if tiny:
             self.export_tiny(tiny)
         for variant, vae in [("cpu", model.vae)] + ([("cpu-taesd", tiny[0])] if tiny else []):
@@ -125,6 +134,16 @@ class Conversion:
                 module.config.save_pretrained(folder / part) if part == "text_encoder" else module.save_config(folder / part)
         settle(folder, model.tokenizer, model.scheduler)
 
+    def add_checker(self, variant, graph, compare):
+        """The safety checker beside the parts of a variant; the others take it from there, in single precision too."""
+        folder = self.work / variant
+        with self.stage(f"exporting and checking {checker.PART}"):
+            graphs.save(graph(), folder / checker.PART / "model.onnx")
+            checker.settle(self.judge, folder)
+            print(file=sys.stderr)
+            self.judged = compare(folder / checker.PART / "model.onnx")
+        self.facts["source"][checker.PART] = {"name": self.judge.resolve().name, "files": manifest.hashes(self.judge, checker.weights(self.judge))}
+
     def export_tiny(self, tiny):
         """The folder with the small autoencoder: the rest is that of `cpu`."""
         import export
@@ -138,7 +157,7 @@ class Conversion:
 
     def complete(self, source, target, parts):
         source, target = self.work / source, self.work / target
-        shared(source, target, parts)
+        shared(source, target, [*parts, *(part for part in (checker.PART, checker.PREPARATION) if (source / part).is_dir())])
         for name in ("tokenizer", "scheduler"):
             shutil.copytree(source / name, target / name, dirs_exist_ok=True)
         shutil.copyfile(source / "model_index.json", target / "model_index.json")
@@ -196,6 +215,8 @@ class Conversion:
                 proto = published.normal(part, graphs.load(folder / "model.onnx"))
                 graphs.save(proto if fused else graphs.single_precision(proto), self.work / variant / part / "model.onnx")
         settle(self.work / variant, *published.copy_settings(path, folders, self.work / variant, scheduler))
+        if self.judge:
+            self.add_published_checker(variant)
         noisy = published.draws_noise(folders["vae_encoder"])
         if noisy:
             self.facts["notes"].append("vae_encoder draws its own noise: one seed gives different pictures")
@@ -213,9 +234,17 @@ class Conversion:
                 print(file=sys.stderr)
                 self.checks["cuda"] = check.parts(self.work / "cuda", want, inputs, check.HALF)
 
+    def add_published_checker(self, variant):
+        if not (self.judge / "model.onnx").is_file():
+            raise Refusal(f"{self.judge} has no model.onnx: fetch it, or leave the checker out with --safety-checker none")
+        before = graphs.load(self.judge / "model.onnx")
+        if graphs.vendor_operators(before):
+            raise Refusal(f"{self.judge} has operators for GPUs alone: take a plain export, or leave it out with --safety-checker none")
+        written = checker.judging(graphs.load(self.judge / "model.onnx"))
+        self.add_checker(variant, lambda: graphs.single_precision(written), lambda path: checker.compare_published(before, path))
+
     def describe(self):
         """Writes the manifests, last: a folder with a manifest is whole."""
-        import manifest
         for variant in sorted(self.checks):
             with self.stage(f"hashing {variant}"):
                 gpu, tiny = variant.startswith("cuda"), variant.endswith("taesd")
@@ -224,7 +253,7 @@ class Conversion:
                          "tools": versions()}
                 if tiny:
                     facts["source"] = {**self.facts["source"], "taesd": self.tiny_facts}
-                manifest.write(self.work / variant, facts, self.checks[variant])
+                manifest.write(self.work / variant, facts, [*self.checks[variant], *self.judged])
 
 
 def publish(work, out, replace):

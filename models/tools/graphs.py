@@ -7,7 +7,7 @@ from onnx import TensorProto as TP, helper, numpy_helper
 
 from progress import Refusal
 
-ELEMENTS = {TP.FLOAT: "float32", TP.FLOAT16: "float16", TP.INT64: "int64", TP.INT32: "int32", TP.DOUBLE: "float64"}
+ELEMENTS = {TP.FLOAT: "float32", TP.FLOAT16: "float16", TP.INT64: "int64", TP.INT32: "int32", TP.DOUBLE: "float64", TP.BOOL: "bool"}
 INSIDE_AT_MOST = 1 << 30  # bytes of weights that stay inside model.onnx; a graph of 2 GiB cannot be written
 
 

@@ -10,6 +10,7 @@ import graphs
 
 FORMAT = "falgate-model/1"
 PARTS = ("text_encoder", "vae_encoder", "unet", "vae_decoder")
+CHECKER = "safety_checker"
 
 
 def sha256(path):
@@ -47,6 +48,7 @@ def part(folder, name):
 def write(folder, facts, checks):
     """Writes manifest.json of a complete folder. `facts`: what is known of the whole; `checks`: what was compared."""
     folder = pathlib.Path(folder)
-    document = {"format": FORMAT, **facts, "parts": {name: part(folder, name) for name in PARTS}, "checks": checks,
+    names = [name for name in (*PARTS, CHECKER) if name != CHECKER or (folder / name / "model.onnx").is_file()]
+    document = {"format": FORMAT, **facts, "parts": {name: part(folder, name) for name in names}, "checks": checks,
                 "files": hashes(folder)}
     (folder / "manifest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
+import warnings
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto as TP, helper, numpy_helper
 
+import checker
 import convert
 import graphs
 import tiny
@@ -208,6 +210,69 @@ class Conversions(unittest.TestCase):
         self.assertEqual([path.name for path in out.iterdir()], ["cpu"])
 
     # --- published ONNX folders
+
+    def judges(self, folder, module):
+        """The folder's checker says of each picture what torch says of it, and does not say the same of all."""
+        pictures = checker.prepared(32)
+        with torch.no_grad():
+            want = module.forward_onnx(torch.from_numpy(pictures), torch.zeros(len(pictures), 1, 1, 3))[1].numpy()
+        self.assertEqual(set(want), {False, True})
+        session = Session(folder / "safety_checker/model.onnx")
+        self.assertEqual([port["name"] for port in session.ports["inputs"]], ["clip_input"])
+        self.assertEqual(list(session.run_graph.run(["has_nsfw_concepts"], {"clip_input": pictures})[0]), list(want))
+
+    def with_checker(self, name):
+        """The tiny model with a checker, and the checker in torch."""
+        folder = shutil.copytree(self.lcm, self.here / name)
+        return folder, checker.load(tiny.checker_folder(folder))
+
+    def test_a_safety_checker_comes_along_in_single_precision_and_judges_as_torch_does(self):
+        folder, module = self.with_checker("lcm-judged")
+        out = self.out()
+        quietly(folder, "--out", out, "--cuda")
+        for variant in ("cpu", "cuda"):
+            self.judges(out / variant, module)
+            said = manifest(out / variant)
+            ports = said["parts"]["safety_checker"]
+            self.assertEqual((ports["inputs"][0]["element"], ports["outputs"][0]["element"]), ("float32", "bool"))
+            self.assertEqual(said["checks"][-1]["deviation"], 0)
+            self.assertEqual(list(said["source"]["safety_checker"]["files"]), ["model.safetensors"])
+            self.assertIn("feature_extractor/preprocessor_config.json", said["files"])
+            self.assertTrue(json.loads((out / variant / "model_index.json").read_text())["requires_safety_checker"])
+        self.served(out / "cpu")
+        left_out = self.here / "left-out"
+        quietly(folder, "--out", left_out, "--safety-checker", "none")
+        self.assertFalse((left_out / "cpu/safety_checker").exists())
+        named = self.here / "named"
+        quietly(self.lcm, "--out", named, "--safety-checker", folder / "safety_checker")
+        self.judges(named / "cpu", module)
+
+    def test_what_is_no_checker_is_refused(self):
+        folder, _ = self.with_checker("lcm-misjudged")
+        (folder / "safety_checker/model.safetensors").rename(folder / "safety_checker/pytorch_model.bin")
+        self.assertIn("other weights can run code", self.refused(folder))
+        (folder / "safety_checker/config.json").write_text('{"architectures": ["CLIPModel"]}')
+        self.assertIn("holds CLIPModel", self.refused(folder))
+        self.assertIn("does not exist", self.refused(self.lcm, "--safety-checker", self.here / "nowhere"))
+
+    def test_a_published_checker_judges_alone_from_then_on(self):
+        folder = self.published("judged")
+        _, module = self.with_checker("lcm-published")
+        place = folder / "safety_checker"
+        place.mkdir()
+        axes = {"clip_input": {0: "batch", 1: "channels", 2: "height", 3: "width"}, "images": {0: "batch", 1: "height", 2: "width", 3: "channels"}}
+        module.vision_model.set_attn_implementation("eager")
+        module.forward = module.forward_onnx
+        # As the published ones were exported: the graph blackens pictures, and fails for several.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(module, (torch.randn(1, 3, 32, 32), torch.randn(1, 64, 64, 3)), str(place / "model.onnx"), dynamic_axes=axes,
+                              input_names=list(axes), output_names=["out_images", "has_nsfw_concepts"], opset_version=14, dynamo=False)
+        shutil.copytree(self.here / "lcm-published/feature_extractor", folder / "feature_extractor")
+        out = self.out()
+        quietly(folder, "--out", out)
+        self.judges(out / "cpu", module)
+        self.served(out / "cpu")
 
     def published(self, name, variant="cpu"):
         folder = self.here / name

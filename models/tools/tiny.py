@@ -4,8 +4,11 @@ import math
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel
+
+import checker
 
 UNET = {"sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": [8, 16], "norm_num_groups": 4,
         "cross_attention_dim": 32, "attention_head_dim": 4, "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
@@ -62,6 +65,22 @@ def diffusers_folder(folder, guided=True):
     (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
     (folder / "README.md").write_text("---\nlicense: openrail\n---\nTiny.\n")
     return folder
+
+
+def checker_folder(folder):
+    """A safety checker that flags about half of what the tools compare it on, and how its pictures are prepared."""
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+              "projection_dim": 8}
+    config = CLIPConfig(vision_config=vision, text_config={**TEXT, "projection_dim": 8}, projection_dim=8,
+                        architectures=["StableDiffusionSafetyChecker"])
+    module = fill(StableDiffusionSafetyChecker(config), 9)
+    with torch.no_grad():
+        module.concept_embeds_weights.fill_(0)
+        module.special_care_embeds_weights.fill_(0.3)
+        module.concept_embeds_weights += checker.scores(module, torch.from_numpy(checker.prepared(32))).median() - 0.005
+    module.save_pretrained(folder / "safety_checker")
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder / "feature_extractor")
+    return folder / "safety_checker"
 
 
 def taesd_folder(folder):

@@ -24,5 +24,8 @@ pub(super) fn run(check: &Check, environment: &Environment) -> Result<(), Failur
     for caution in falgate::gate::cautions(&config) {
         println!("note: {caution}");
     }
+    if let Some(sentence) = engine::unchecked(&config) {
+        println!("note: {sentence}");
+    }
     Ok(())
 }

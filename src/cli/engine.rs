@@ -20,6 +20,30 @@ impl Go {
     }
 }
 
+/// What becomes of requests that ask for safety checks, where the model has no checker; `None` where it has one.
+#[cfg(feature = "onnx")]
+pub(super) fn unchecked(config: &Config) -> Option<String> {
+    use falgate::host::WithoutChecker;
+
+    let model = config.engine.model.as_ref().filter(|_| config.engine.enabled)?;
+    let what = match config.host.without_safety_checker {
+        WithoutChecker::Warn => "served unchecked, with a warning",
+        WithoutChecker::Refuse => "refused",
+    };
+    let sentence = format!(
+        "{} has no safety checker: requests that ask for safety checks, as all do that do not say, are {what} \
+         (host.without_safety_checker)",
+        model.display()
+    );
+    (!falgate::engine::onnx::has_safety_checker(model)).then_some(sentence)
+}
+
+/// Without the `onnx` feature there is no engine to check anything.
+#[cfg(not(feature = "onnx"))]
+pub(super) fn unchecked(_: &Config) -> Option<String> {
+    None
+}
+
 /// Starts the engine, which waits for [`Go`]: a process that ends while a model is being opened ends badly, so nothing may
 /// fail after that which could have failed before. `None` where the configuration has none.
 #[cfg(feature = "onnx")]
@@ -32,6 +56,9 @@ pub(super) fn start(
 
     if !config.engine.enabled {
         return Ok(None);
+    }
+    if let Some(sentence) = unchecked(config) {
+        tracing::warn!("{sentence}");
     }
     let settings = config.engine.clone();
     let places = super::library::places(settings.library.clone(), settings.provider, environment);

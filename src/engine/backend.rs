@@ -91,6 +91,16 @@ pub trait Backend: Send {
     /// [`BackendError::NotFinite`] for an overflow, never a black picture; others when the device fails.
     fn decode(&mut self, rows: &[&Latents]) -> Result<Vec<Picture>, BackendError>;
 
+    /// Says for each picture whether it must not be shown. Pictures of any sizes share a call. Only asked where
+    /// [`ModelFacts::safety_checker`] is true.
+    ///
+    /// # Errors
+    /// [`BackendError::NoChecker`] without a checker, others when the device fails. No picture passes unchecked.
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+        let _ = pictures;
+        Err(BackendError::NoChecker)
+    }
+
     /// Copies latents to host memory, `[4, height, width]`, for tests and previews.
     ///
     /// # Errors
@@ -111,7 +121,7 @@ pub enum BackendError {
     /// The runtime failed while it ran a part of the model.
     #[error("{part} failed")]
     Run {
-        /// The part: `text_encoder`, `vae_encoder`, `unet` or `vae_decoder`.
+        /// The part: `text_encoder`, `vae_encoder`, `unet`, `vae_decoder` or `safety_checker`.
         part: &'static str,
         /// What the runtime said.
         #[source]
@@ -131,6 +141,9 @@ pub enum BackendError {
         /// Values wanted.
         want: usize,
     },
+    /// A check was asked of a model without a safety checker.
+    #[error("model has no safety checker")]
+    NoChecker,
     /// Latents or embeddings of another backend.
     #[error("row belongs to another backend")]
     Foreign,

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::costs::Phase;
+use super::costs::{ANY_SIZE, Phase};
 use super::floor::{Floor, Standing};
 use super::ledger::Ledger;
 use super::pipeline::{Pipeline, panic_message};
@@ -71,6 +71,7 @@ impl<'a> Batcher<'a> {
         tracing::info!(
             model = facts.name,
             device = facts.device,
+            safety_checker = facts.safety_checker,
             max_batch = limits.rows,
             took_ms = begun.elapsed().as_millis() as u64,
             "engine ready"
@@ -85,6 +86,7 @@ impl<'a> Batcher<'a> {
                 Work::Encode { jobs, rows } => self.encode(jobs, &rows),
                 Work::Step(rows) => self.step(&rows),
                 Work::Decode(rows) => self.decode(&rows),
+                Work::Check(pictures) => self.check(&pictures),
             }
             if self.pipeline.is_suspect() {
                 self.pipeline.warm_up(self.warm_up_px).map_err(|cause| OpenError::Lost { cause })?;
@@ -202,6 +204,26 @@ impl<'a> Batcher<'a> {
             }
         }
         self.floor.finish(&finished, pictures);
+    }
+
+    /// Checks decoded pictures. Without a verdict nothing is shown: their jobs fail.
+    fn check(&mut self, pictures: &[usize]) {
+        let begun = Instant::now();
+        let flags = self.pipeline.check(&self.floor.painted(pictures));
+        let took = begun.elapsed();
+        self.shared.metrics().called(Phase::Check, pictures.len());
+        match flags {
+            Ok(flags) => {
+                self.ledger.made(Phase::Check, (ANY_SIZE, pictures.len()), took);
+                self.shared.metrics().judged(&flags);
+                self.floor.checked(pictures, (&flags, took));
+            }
+            Err(error) => {
+                let cause = told(error);
+                self.floor.fail_checks(pictures, &cause);
+                self.lose_trust(&cause);
+            }
+        }
     }
 
     /// Fails the jobs of a call, or all after a panic.

@@ -126,6 +126,13 @@ pub fn bench(
         |backend, batch| inputs.encode(backend, batch),
         |backend, latents| backend.decode(&latents.iter().collect::<Vec<_>>()).map(drop),
     )?;
+    if facts.safety_checker {
+        bench.phase(
+            ("safety_checker", None),
+            |_, batch| Ok(vec![&inputs.picture; batch]),
+            |backend, pictures| backend.judge(pictures).map(drop),
+        )?;
+    }
     for steps in plan.steps.iter().map(|steps| steps.get()) {
         bench.phase(
             ("picture", Some(steps)),
@@ -285,6 +292,14 @@ mod tests {
         assert!(rows.iter().all(|row| row.times.as_ref().is_some_and(|times| times.calls == 2)));
         // A warm-up and two measured calls, of one step and of three, at both batches.
         assert_eq!(control.calls_of(FakePart::Step).len(), 2 * 3 * (1 + 3));
+    }
+
+    #[test]
+    fn a_safety_checker_is_measured_where_there_is_one() {
+        let (mut opened, control) = FakeBackend::open(FakeSettings::default().with_checker(255));
+        let rows = bench(&mut opened, &plan(), &mut |_| {}).unwrap();
+        let batches: Vec<usize> = rows.iter().filter(|row| row.part == "safety_checker").map(|row| row.batch).collect();
+        assert_eq!((batches, control.calls_of(FakePart::Check).len()), (vec![1, 2], 2 * 3));
     }
 
     #[test]

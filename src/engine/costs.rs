@@ -21,7 +21,12 @@ pub enum Phase {
     Step,
     /// Latents to pictures.
     Decode,
+    /// Pictures to verdicts of the safety checker.
+    Check,
 }
+
+/// The size that checks are noted under: the checker sees every picture at its own size, so that they all cost the same.
+pub(super) const ANY_SIZE: Size = (1, 1);
 
 /// Width and height in pixels.
 pub type Size = (u32, u32);

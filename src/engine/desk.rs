@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::costs::{Phase, Size};
+use super::SafetyCheck;
+use super::costs::{ANY_SIZE, Phase, Size};
 use super::ledger::Ledger;
-use super::plan::{self, Decision, Outlook, Running, Scene, Waiting};
+use super::plan::{self, Checking, Decision, Outlook, Running, Scene, Waiting};
 
 /// Whom a value on the desk belongs to.
 pub(super) type Tag = usize;
@@ -21,8 +22,10 @@ pub(super) enum Event {
     Encoded(Vec<Tag>),
     /// Rows of these took a step.
     Stepped(Vec<Tag>),
-    /// Rows of these were decoded.
+    /// Rows of these were decoded, and want no check.
     Decoded(Vec<Tag>),
+    /// Pictures of these were checked.
+    Checked(Vec<Tag>),
 }
 
 /// A device in numbers.
@@ -32,12 +35,13 @@ pub(super) struct Desk {
     now: Instant,
     waiting: Vec<(Waiting, Tag)>,
     running: Vec<(Running, Tag)>,
+    checking: Vec<(Checking, Tag)>,
 }
 
 impl Desk {
     /// A desk where this waits and runs at `now`.
     pub(super) fn new(ledger: Ledger, now: Instant, running: Vec<(Running, Tag)>) -> Self {
-        Self { ledger, now, waiting: Vec::new(), running }
+        Self { ledger, now, waiting: Vec::new(), running, checking: Vec::new() }
     }
 
     /// The time on the desk.
@@ -55,6 +59,11 @@ impl Desk {
         self.waiting.push((job, tag));
     }
 
+    /// A picture waits for its check.
+    pub(super) fn painted(&mut self, picture: Checking, tag: Tag) {
+        self.checking.push((picture, tag));
+    }
+
     /// Takes away the jobs of which no row has begun.
     pub(super) fn keep_begun(&mut self) {
         self.waiting.retain(|(job, _)| job.begun);
@@ -66,10 +75,12 @@ impl Desk {
         self.waiting.retain(|(job, _)| job.start_by.is_none_or(|start_by| start_by > now));
         let waiting: Vec<Waiting> = self.waiting.iter().map(|(job, _)| *job).collect();
         let running: Vec<Running> = self.running.iter().map(|(row, _)| *row).collect();
+        let checking: Vec<Checking> = self.checking.iter().map(|(picture, _)| *picture).collect();
         let Ledger { limits, costs, turns, sides } = &self.ledger;
         let decision = plan::next(&Scene {
             waiting: &waiting,
             running: &running,
+            checking: &checking,
             turns,
             costs,
             sides: *sides,
@@ -88,6 +99,7 @@ impl Desk {
             Decision::Encode(jobs) => Event::Encoded(self.encode(&jobs)),
             Decision::Step(rows) => Event::Stepped(self.step(&rows)),
             Decision::Decode(rows) => Event::Decoded(self.decode(&rows)),
+            Decision::Check(pictures) => Event::Checked(self.check(&pictures)),
         }
     }
 
@@ -102,7 +114,8 @@ impl Desk {
             job.begun = true;
             job.start_by = None;
             let timestep = u32::try_from(job.steps).unwrap_or(u32::MAX);
-            self.running.push((Running { size: job.size, timestep, steps_left: job.steps, waited: 0 }, *tag));
+            let (size, safety) = (job.size, job.safety);
+            self.running.push((Running { size, timestep, steps_left: job.steps, waited: 0, safety }, *tag));
             tags.push(*tag);
         }
         self.waiting.retain(|(job, _)| job.rows > 0);
@@ -113,6 +126,7 @@ impl Desk {
         let Some(first) = rows.first() else { return Vec::new() };
         self.spend(Phase::Step, (self.running[*first].0.size, rows.len()));
         self.waiting.iter_mut().for_each(|(job, _)| job.waited += 1);
+        self.checking.iter_mut().for_each(|(picture, _)| picture.waited += 1);
         let mut tags = Vec::with_capacity(rows.len());
         for (index, (row, tag)) in self.running.iter_mut().enumerate() {
             if rows.contains(&index) {
@@ -130,11 +144,33 @@ impl Desk {
     fn decode(&mut self, rows: &[usize]) -> Vec<Tag> {
         let Some(first) = rows.first() else { return Vec::new() };
         self.spend(Phase::Decode, (self.running[*first].0.size, rows.len()));
-        let tags = rows.iter().map(|index| self.running[*index].1).collect();
+        let mut tags = Vec::with_capacity(rows.len());
         let mut index = 0;
-        self.running.retain(|_| {
+        let checking = &mut self.checking;
+        self.running.retain(|(row, tag)| {
             index += 1;
-            !rows.contains(&(index - 1))
+            let decoded = rows.contains(&(index - 1));
+            match row.safety {
+                _ if !decoded => {}
+                SafetyCheck::Wanted => checking.push((Checking { waited: 0 }, *tag)),
+                SafetyCheck::Skipped => tags.push(*tag),
+            }
+            !decoded
+        });
+        tags
+    }
+
+    fn check(&mut self, pictures: &[usize]) -> Vec<Tag> {
+        self.spend(Phase::Check, (ANY_SIZE, pictures.len()));
+        let mut tags = Vec::with_capacity(pictures.len());
+        let mut index = 0;
+        self.checking.retain(|(_, tag)| {
+            index += 1;
+            let checked = pictures.contains(&(index - 1));
+            if checked {
+                tags.push(*tag);
+            }
+            !checked
         });
         tags
     }
@@ -153,6 +189,7 @@ impl Desk {
         const CALLS: usize = 10_000;
         /// No other value has it.
         const NEWCOMER: Tag = usize::MAX;
+        // Checks of unknown cost count nothing: most jobs want none, and a model may have none.
         let phases = [Phase::Encode, Phase::Step, Phase::Decode];
         phases.iter().try_for_each(|phase| self.ledger.costs.predict(*phase, (job.size, 1)).map(drop))?;
         self.came(Waiting { start_by: None, ..job }, NEWCOMER);
@@ -162,7 +199,7 @@ impl Desk {
                 Event::Encoded(tags) if tags.contains(&NEWCOMER) => return Some(before),
                 Event::Idle => return Some(before),
                 Event::Rests(until) => self.pass(until),
-                Event::Encoded(_) | Event::Stepped(_) | Event::Decoded(_) => {}
+                Event::Encoded(_) | Event::Stepped(_) | Event::Decoded(_) | Event::Checked(_) => {}
             }
         }
         Some(self.now)
@@ -195,7 +232,12 @@ mod tests {
 
     fn job(steps: usize, since: Instant) -> Waiting {
         let (lane, order) = (Lane::new(), Order::InTurn);
-        Waiting { lane, order, size: SIZE, rows: 1, steps, since, start_by: None, waited: 0, begun: false }
+        let safety = SafetyCheck::Skipped;
+        Waiting { lane, order, size: SIZE, rows: 1, steps, since, start_by: None, waited: 0, begun: false, safety }
+    }
+
+    fn running(steps_left: usize) -> Running {
+        Running { size: SIZE, timestep: 0, steps_left, waited: 0, safety: SafetyCheck::Skipped }
     }
 
     #[test]
@@ -207,7 +249,7 @@ mod tests {
     #[test]
     fn a_job_that_finds_no_place_starts_when_one_is_free() {
         let now = Instant::now();
-        let row = |steps_left| (Running { size: SIZE, timestep: 0, steps_left, waited: 0 }, 0);
+        let row = |steps_left| (running(steps_left), 0);
         let desk = Desk::new(ledger(), now, vec![row(1), row(3)]);
         // A step of both, the decoding of the first, the encoding of the newcomer.
         assert_eq!(desk.start_of(job(4, now)), Some(now + 24 * MS));
@@ -216,7 +258,7 @@ mod tests {
     #[test]
     fn those_before_it_are_reckoned_in_and_those_that_will_be_too_late_are_not() {
         let now = Instant::now();
-        let row = |steps_left| (Running { size: SIZE, timestep: 0, steps_left, waited: 0 }, 0);
+        let row = |steps_left| (running(steps_left), 0);
         let mut desk = Desk::new(ledger(), now, vec![row(1), row(1)]);
         for _ in 0..3 {
             desk.came(job(1, now), 1);
@@ -226,6 +268,29 @@ mod tests {
         desk.came(Waiting { start_by: Some(now + MS), ..job(1, now) }, 1);
         let (with, without) = (patient.start_of(job(1, now)).unwrap(), desk.start_of(job(1, now)).unwrap());
         assert!(without < with, "{:?} {:?}", without - now, with - now);
+    }
+
+    #[test]
+    fn checks_are_reckoned_in_once_their_cost_is_known() {
+        let now = Instant::now();
+        let start = |ledger: Ledger| {
+            let row = |steps_left| (Running { safety: SafetyCheck::Wanted, ..running(steps_left) }, 0);
+            Desk::new(ledger, now, vec![row(1), row(3)]).start_of(job(4, now))
+        };
+        assert_eq!(start(ledger()), Some(now + 24 * MS));
+        let mut known = ledger();
+        (0..3).for_each(|_| known.costs.note(Phase::Check, (ANY_SIZE, 1), 5 * MS));
+        assert_eq!(start(known), Some(now + 29 * MS));
+    }
+
+    #[test]
+    fn a_picture_that_wants_a_check_is_done_after_it() {
+        let now = Instant::now();
+        let row = |safety, tag| (Running { safety, ..running(0) }, tag);
+        let mut desk = Desk::new(ledger(), now, vec![row(SafetyCheck::Wanted, 1), row(SafetyCheck::Skipped, 2)]);
+        assert_eq!(desk.advance(), Event::Decoded(vec![2]));
+        assert_eq!(desk.advance(), Event::Checked(vec![1]));
+        assert_eq!(desk.advance(), Event::Idle);
     }
 
     #[test]

@@ -21,7 +21,8 @@ use super::{
 ///
 /// ```
 /// # tokio_test(async {
-/// use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Picture, Posterior};
+/// use falgate::engine::{Engine, EngineSettings, FakeBackend, FakeSettings, Job, Lane, Order, Picture, Posterior,
+///     SafetyCheck};
 ///
 /// let engine = Engine::start(EngineSettings::default(), |_| Ok(FakeBackend::open(FakeSettings::default()).0));
 /// let facts = engine.ready().await?;
@@ -37,6 +38,7 @@ use super::{
 ///     start_by: None,
 ///     lane: Lane::new(),
 ///     order: Order::InTurn,
+///     safety: SafetyCheck::Skipped,
 /// })?;
 /// assert_eq!(ticket.await?.pictures.len(), 2);
 /// # Ok::<(), falgate::engine::EngineError>(())

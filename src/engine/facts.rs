@@ -21,6 +21,8 @@ pub struct ModelFacts {
     pub timesteps: Timesteps,
     /// The schedule that the model was distilled for.
     pub schedule: ScheduleFacts,
+    /// Whether it has a safety checker. Jobs that want a check are refused where it has none.
+    pub safety_checker: bool,
     /// Provider and device, for logs: `cpu`, `cuda:0`.
     pub device: String,
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::costs::{Phase, Size};
-use super::plan::{Running, Waiting};
+use super::plan::{Checking, Running, Waiting};
 use super::queued::{Answer, Queued};
 use super::recipe::Recipe;
 use super::row::Row;
-use super::{BackendError, Done, EngineError, Lane, ModelFacts, Picture, TextRow, Timings};
+use super::{BackendError, Done, EngineError, Lane, ModelFacts, Picture, SafetyCheck, TextRow, Timings};
 
 /// The rows that are under way, and the jobs that they are of. Jobs have rows here, or some that have not begun.
 #[derive(Default)]
 pub(super) struct Floor {
     guests: Vec<Guest>,
     rows: Vec<Standing>,
+    painted: Vec<Painted>,
 }
 
 /// A job with a row that has begun. Without an answer it is over, and leaves with its rows before the next call.
@@ -24,7 +25,8 @@ struct Guest {
     text: TextRow,
     since: Instant,
     answer: Option<Answer>,
-    pictures: Vec<Option<Picture>>,
+    /// What is done, with the checker's flag.
+    pictures: Vec<Option<(Picture, bool)>>,
     timings: Timings,
     /// Rows that have begun.
     begun: usize,
@@ -36,7 +38,17 @@ pub(super) struct Standing {
     place: usize,
     lane: Lane,
     row: Row,
+    safety: SafetyCheck,
     /// The UNet call that was the last when this row was last in a call.
+    last_call: u64,
+}
+
+/// A decoded picture that waits for its safety check.
+struct Painted {
+    guest: u64,
+    place: usize,
+    picture: Picture,
+    /// The UNet call that was the last when it was decoded.
     last_call: u64,
 }
 
@@ -74,7 +86,8 @@ impl Floor {
         let seed = *guest.recipe.seeds.get(place)?;
         guest.begun += 1;
         let row = Row::new(&guest.recipe, seed, guest.text.clone(), facts);
-        Some(Standing { guest: id, place, lane: guest.recipe.lane, row, last_call: calls })
+        let (lane, safety) = (guest.recipe.lane, guest.recipe.safety);
+        Some(Standing { guest: id, place, lane, row, safety, last_call: calls })
     }
 
     /// Takes rows that were encoded.
@@ -98,8 +111,15 @@ impl Floor {
             timestep: standing.row.timestep().unwrap_or(0),
             steps_left: standing.row.steps_left(),
             waited: calls.saturating_sub(standing.last_call),
+            safety: standing.safety,
         };
         self.rows.iter().map(running).collect()
+    }
+
+    /// The pictures that wait for their check, after `calls` UNet calls.
+    pub(super) fn checking(&self, calls: u64) -> Vec<Checking> {
+        let checking = |painted: &Painted| Checking { waited: calls.saturating_sub(painted.last_call) };
+        self.painted.iter().map(checking).collect()
     }
 
     /// The lanes of the jobs here.
@@ -138,24 +158,55 @@ impl Floor {
         spent(&mut self.guests, &rows, (Phase::Encode, time));
     }
 
-    /// Takes the pictures of the rows at `indices`, ascending; the last one of a job answers it.
+    /// Takes the pictures of the rows at `indices`, ascending. Those that want a check wait for it; the last picture of a job
+    /// answers it.
     pub(super) fn finish(&mut self, indices: &[usize], pictures: Vec<Picture>) {
         for (index, picture) in indices.iter().zip(pictures) {
-            let Standing { guest, place, .. } = self.rows[*index];
-            let Some(guest) = self.guests.iter_mut().find(|other| other.id == guest) else { continue };
-            guest.pictures[place] = Some(picture);
-            if guest.pictures.iter().all(Option::is_some)
-                && let Some(answer) = guest.answer.take()
-            {
-                let pictures = std::mem::take(&mut guest.pictures).into_iter().flatten().collect();
-                answer.give(Ok(Done { pictures, timings: guest.timings }));
+            let Standing { guest, place, safety, last_call, .. } = self.rows[*index];
+            match safety {
+                SafetyCheck::Wanted => self.painted.push(Painted { guest, place, picture, last_call }),
+                SafetyCheck::Skipped => self.show((guest, place), (picture, false)),
             }
         }
-        let mut index = 0;
-        self.rows.retain(|_| {
-            index += 1;
-            !indices.contains(&(index - 1))
-        });
+        leave(&mut self.rows, indices);
+    }
+
+    /// The pictures at `indices` among those that wait for their check.
+    pub(super) fn painted(&self, indices: &[usize]) -> Vec<&Picture> {
+        indices.iter().map(|index| &self.painted[*index].picture).collect()
+    }
+
+    /// Takes the checker's flags for the pictures at `indices`, ascending, and the time that it took.
+    pub(super) fn checked(&mut self, indices: &[usize], (flags, time): (&[bool], Duration)) {
+        let owners: Vec<u64> = indices.iter().map(|index| self.painted[*index].guest).collect();
+        for guest in self.guests.iter_mut().filter(|guest| owners.contains(&guest.id)) {
+            guest.timings.check += time;
+        }
+        let mut painted: Vec<Option<Painted>> = std::mem::take(&mut self.painted).into_iter().map(Some).collect();
+        for (index, flag) in indices.iter().zip(flags) {
+            let Some(Painted { guest, place, picture, .. }) = painted[*index].take() else { continue };
+            let picture = if *flag { picture.blackened() } else { picture };
+            self.show((guest, place), (picture, *flag));
+        }
+        self.painted = painted.into_iter().flatten().collect();
+    }
+
+    /// Fails the jobs that own the pictures at `indices` among those that wait for their check.
+    pub(super) fn fail_checks(&mut self, indices: &[usize], cause: &Arc<BackendError>) {
+        let ids: Vec<u64> = indices.iter().map(|index| self.painted[*index].guest).collect();
+        self.fail_jobs(&ids, cause);
+    }
+
+    /// Gives a job one of its pictures; the last one answers it.
+    fn show(&mut self, (id, place): (u64, usize), picture: (Picture, bool)) {
+        let Some(guest) = self.guests.iter_mut().find(|guest| guest.id == id) else { return };
+        guest.pictures[place] = Some(picture);
+        if guest.pictures.iter().all(Option::is_some)
+            && let Some(answer) = guest.answer.take()
+        {
+            let (pictures, flagged) = std::mem::take(&mut guest.pictures).into_iter().flatten().unzip();
+            answer.give(Ok(Done { pictures, flagged, timings: guest.timings }));
+        }
     }
 
     /// Fails the jobs that own the rows at `indices`.
@@ -201,6 +252,7 @@ impl Floor {
         self.guests.retain(|guest| guest.answer.is_some());
         let guests = &self.guests;
         self.rows.retain(|standing| guests.iter().any(|guest| guest.id == standing.guest));
+        self.painted.retain(|painted| guests.iter().any(|guest| guest.id == painted.guest));
     }
 }
 
@@ -219,6 +271,16 @@ fn spent(guests: &mut [Guest], rows: &[&Standing], (phase, time): (Phase, Durati
             Phase::Encode => &mut guest.timings.encode,
             Phase::Step => &mut guest.timings.steps,
             Phase::Decode => &mut guest.timings.decode,
+            Phase::Check => &mut guest.timings.check,
         } += time;
     }
+}
+
+/// Takes the rows at `indices` away.
+fn leave(rows: &mut Vec<Standing>, indices: &[usize]) {
+    let mut index = 0;
+    rows.retain(|_| {
+        index += 1;
+        !indices.contains(&(index - 1))
+    });
 }

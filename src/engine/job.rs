@@ -30,6 +30,18 @@ pub struct Job {
     pub lane: Lane,
     /// How the job stands to the older ones of its lane.
     pub order: Order,
+    /// Whether its pictures are checked before they are shown.
+    pub safety: SafetyCheck,
+}
+
+/// Whether a picture goes past the model's safety checker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SafetyCheck {
+    /// It is shown as it was painted.
+    #[default]
+    Skipped,
+    /// It is black where the checker flags it. Refused where the model has no checker.
+    Wanted,
 }
 
 /// How latents are read out of the encoder's posterior.
@@ -49,6 +61,8 @@ pub enum Posterior {
 pub struct Done {
     /// One picture a seed, in their order, of the size of the input.
     pub pictures: Vec<Picture>,
+    /// One flag a picture: the checker flagged it, and it is black. All false where no check was wanted.
+    pub flagged: Vec<bool>,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -64,12 +78,14 @@ pub struct Timings {
     pub steps: Duration,
     /// Picture decoding.
     pub decode: Duration,
+    /// The safety check; zero where none was wanted.
+    pub check: Duration,
 }
 
 impl Timings {
-    /// Device time: encode, steps and decode.
+    /// Device time: encode, steps, decode and check.
     #[must_use]
     pub fn inference(&self) -> Duration {
-        self.encode + self.steps + self.decode
+        self.encode + self.steps + self.decode + self.check
     }
 }

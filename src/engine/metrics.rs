@@ -28,6 +28,8 @@ pub struct EngineMetrics {
     rows: Histogram,
     encoded: Histogram,
     decoded: Histogram,
+    checked: Histogram,
+    verdicts: Family<VerdictLabels, Counter>,
     waits: Histogram,
 }
 
@@ -89,12 +91,36 @@ struct OutcomeLabels {
     outcome: Outcome,
 }
 
+/// What the safety checker says of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may be shown.
+    Clean,
+    /// It is shown black.
+    Flagged,
+}
+
+impl EncodeLabelValue for Verdict {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(match self {
+            Self::Clean => "clean",
+            Self::Flagged => "flagged",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: Verdict,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Phase {
     Queued,
     Encode,
     Steps,
     Decode,
+    Check,
 }
 
 impl EncodeLabelValue for Phase {
@@ -104,6 +130,7 @@ impl EncodeLabelValue for Phase {
             Self::Encode => "encode",
             Self::Steps => "steps",
             Self::Decode => "decode",
+            Self::Check => "check",
         })
     }
 }
@@ -124,6 +151,8 @@ impl EngineMetrics {
             rows: Histogram::new(ROW_BUCKETS),
             encoded: Histogram::new(ROW_BUCKETS),
             decoded: Histogram::new(ROW_BUCKETS),
+            checked: Histogram::new(ROW_BUCKETS),
+            verdicts: Family::default(),
             waits: Histogram::new(WAIT_BUCKETS),
         }
     }
@@ -143,6 +172,8 @@ impl EngineMetrics {
         registry.register("call_rows", "Rows that share a call of the UNet", metrics.rows.clone());
         registry.register("encode_rows", "Rows that share a call of the encoder", metrics.encoded.clone());
         registry.register("decode_rows", "Rows that share a call of the decoder", metrics.decoded.clone());
+        registry.register("check_rows", "Rows that share a call of the safety checker", metrics.checked.clone());
+        registry.register("checked_pictures", "Pictures that the safety checker has seen", metrics.verdicts.clone());
         registry.register(
             "wait_steps",
             "Calls of the UNet that began between a job and its first row",
@@ -163,6 +194,19 @@ impl EngineMetrics {
         self.waiting.get()
     }
 
+    /// Pictures of which the safety checker said so.
+    #[must_use]
+    pub fn checked(&self, verdict: Verdict) -> u64 {
+        self.verdicts.get_or_create(&VerdictLabels { verdict }).get()
+    }
+
+    pub(super) fn judged(&self, flags: &[bool]) {
+        for flag in flags {
+            let verdict = if *flag { Verdict::Flagged } else { Verdict::Clean };
+            self.verdicts.get_or_create(&VerdictLabels { verdict }).inc();
+        }
+    }
+
     pub(super) fn set_waiting(&self, jobs: usize) {
         self.waiting.set(jobs as i64);
     }
@@ -176,6 +220,7 @@ impl EngineMetrics {
             Call::Encode => &self.encoded,
             Call::Step => &self.rows,
             Call::Decode => &self.decoded,
+            Call::Check => &self.checked,
         };
         histogram.observe(rows as f64);
     }
@@ -192,5 +237,8 @@ impl EngineMetrics {
         observe(Phase::Encode, timings.encode);
         observe(Phase::Steps, timings.steps);
         observe(Phase::Decode, timings.decode);
+        if !timings.check.is_zero() {
+            observe(Phase::Check, timings.check);
+        }
     }
 }

@@ -16,6 +16,14 @@ impl Picture {
         (want > 0 && rgb.len() == want).then_some(Self { width, height, rgb })
     }
 
+    /// The same size in black.
+    #[must_use]
+    pub fn blackened(self) -> Self {
+        let mut rgb = self.rgb;
+        rgb.fill(0);
+        Self { rgb, ..self }
+    }
+
     /// Width in pixels.
     #[must_use]
     pub const fn width(&self) -> u32 {

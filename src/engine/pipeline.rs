@@ -11,8 +11,8 @@ use lru::LruCache;
 use super::recipe::Recipe;
 use super::row::Row;
 use super::{
-    Backend, BackendError, EncodeRow, Job, Lane, Latents, ModelFacts, Opened, Order, Picture, Posterior, Schedule,
-    ScheduleError, StepRow, TextRow, TokenIds, Tokenize,
+    Backend, BackendError, EncodeRow, Job, Lane, Latents, ModelFacts, Opened, Order, Picture, Posterior, SafetyCheck,
+    Schedule, ScheduleError, StepRow, TextRow, TokenIds, Tokenize,
 };
 
 /// A model ready to run rows.
@@ -70,6 +70,7 @@ impl Pipeline {
             start_by: None,
             lane: Lane::new(),
             order: Order::InTurn,
+            safety: SafetyCheck::Skipped,
         };
         let recipe = Recipe::new(job, &self.facts, &self.schedule, 1).expect("one step of a fitting picture fits");
         // The cache may hold what the backend has lost in a panic.
@@ -78,7 +79,10 @@ impl Pipeline {
         let mut row = Row::new(&recipe, 0, text, &self.facts);
         self.encode(&mut [&mut row])?;
         self.step(&mut [&mut row])?;
-        self.decode(&[&row])?;
+        let painted = self.decode(&[&row])?;
+        if self.facts.safety_checker {
+            self.check(&painted.iter().collect::<Vec<_>>())?;
+        }
         self.trust = Trust::Sound;
         Ok(())
     }
@@ -143,6 +147,11 @@ impl Pipeline {
     pub(super) fn decode(&mut self, rows: &[&Row]) -> Result<Vec<Picture>, BackendError> {
         let latents: Vec<&Latents> = rows.iter().filter_map(|row| row.finished()).collect();
         guard(&mut self.trust, || counted(self.backend.decode(&latents)?, rows.len()))
+    }
+
+    /// Says for each picture whether the safety checker flags it.
+    pub(super) fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+        guard(&mut self.trust, || counted(self.backend.judge(pictures)?, pictures.len()))
     }
 }
 

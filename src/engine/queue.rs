@@ -32,6 +32,8 @@ pub(super) enum Work {
     Step(Vec<usize>),
     /// Decode these rows of the floor, ascending.
     Decode(Vec<usize>),
+    /// Check these decoded pictures of the floor, ascending.
+    Check(Vec<usize>),
 }
 
 struct Queue {
@@ -232,6 +234,11 @@ impl Shared {
                     queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
                     return Some(Work::Decode(rows));
                 }
+                Decision::Check(pictures) => {
+                    let pictures = pictures.clone();
+                    queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
+                    return Some(Work::Check(pictures));
+                }
             };
         }
     }
@@ -294,7 +301,11 @@ impl Queue {
     /// What waits and runs.
     fn seen(&self, floor: &Floor) -> Seen {
         let queued = self.waiting.iter().map(|queued| (queued.id, queued.waiting(self.calls)));
-        Seen { waiting: floor.waiting().chain(queued).collect(), running: floor.running(self.calls) }
+        Seen {
+            waiting: floor.waiting().chain(queued).collect(),
+            running: floor.running(self.calls),
+            checking: floor.checking(self.calls),
+        }
     }
 
     /// Marks the lane's jobs under way as superseded by the job `by`.

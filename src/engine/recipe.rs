@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::guidance::guidance_embedding;
 use super::plan::Waiting;
-use super::{EngineError, Job, Lane, ModelFacts, Order, Picture, PlannedStep, Posterior, Schedule};
+use super::{EngineError, Job, Lane, ModelFacts, Order, Picture, PlannedStep, Posterior, SafetyCheck, Schedule};
 
 /// A job that the model can run, with everything but tensors worked out.
 pub(super) struct Recipe {
@@ -18,6 +18,7 @@ pub(super) struct Recipe {
     pub(super) lane: Lane,
     pub(super) order: Order,
     pub(super) start_by: Option<Instant>,
+    pub(super) safety: SafetyCheck,
 }
 
 impl Recipe {
@@ -43,6 +44,7 @@ impl Recipe {
             lane: job.lane,
             order: job.order,
             start_by: job.start_by,
+            safety: job.safety,
         })
     }
 
@@ -58,6 +60,7 @@ impl Recipe {
             start_by: self.start_by,
             waited: 0,
             begun: false,
+            safety: self.safety,
         }
     }
 
@@ -75,6 +78,9 @@ fn fault(job: &Job, facts: &ModelFacts, max_pictures: usize) -> Option<String> {
     }
     if !job.guidance_scale.is_finite() {
         return Some(format!("guidance scale is {}, but must be a number", job.guidance_scale));
+    }
+    if job.safety == SafetyCheck::Wanted && !facts.safety_checker {
+        return Some("a safety check was asked for, and the model has no safety checker".to_owned());
     }
     let pictures = job.seeds.len();
     if pictures == 0 {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::desk::Desk;
 use super::ledger::Ledger;
-use super::plan::{self, Decision, Outlook, Running, Scene, Waiting};
+use super::plan::{self, Checking, Decision, Outlook, Running, Scene, Waiting};
 
 /// All that waits and runs at one moment.
 pub(super) struct Seen {
@@ -12,6 +12,8 @@ pub(super) struct Seen {
     pub(super) waiting: Vec<(u64, Waiting)>,
     /// Rows under way.
     pub(super) running: Vec<Running>,
+    /// Decoded pictures that wait for their check.
+    pub(super) checking: Vec<Checking>,
 }
 
 impl Seen {
@@ -20,13 +22,15 @@ impl Seen {
         let waiting: Vec<Waiting> = self.waiting.iter().map(|(_, job)| *job).collect();
         let Ledger { limits, costs, turns, sides } = ledger;
         let (limits, sides) = (*limits, *sides);
-        plan::next(&Scene { waiting: &waiting, running: &self.running, turns, costs, sides, limits, outlook, now })
+        let (running, checking) = (&self.running, &self.checking);
+        plan::next(&Scene { waiting: &waiting, running, checking, turns, costs, sides, limits, outlook, now })
     }
 
     /// The device as it will be after a decision was carried out, without the jobs that still wait in the queue then.
     pub(super) fn after(&self, decision: Decision, ledger: &Ledger, now: Instant) -> Desk {
         let running = self.running.iter().map(|row| (*row, 0)).collect();
         let mut desk = Desk::new(ledger.clone(), now, running);
+        self.checking.iter().for_each(|picture| desk.painted(*picture, 0));
         self.waiting.iter().for_each(|(_, job)| desk.came(*job, 0));
         desk.apply(decision);
         desk.keep_begun();

@@ -165,6 +165,7 @@ impl OriginsLayer {
             HeaderName::from_static("x-fal-error-type"),
             HeaderName::from_static("x-falgate-queue-place"),
             HeaderName::from_static("x-falgate-queue-wait"),
+            HeaderName::from_static("x-falgate-warning"),
             HeaderName::from_static("x-fal-request-timeout-type"),
         ];
         let mut cors = CorsLayer::new()

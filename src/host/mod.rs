@@ -13,10 +13,12 @@ mod input;
 mod load;
 mod problem;
 mod run;
+mod safety;
 mod service;
 mod settings;
 
 pub use problem::{HostError, PictureName};
+pub use safety::WithoutChecker;
 pub use service::HostService;
 pub use settings::HostSettings;
 

@@ -87,6 +87,9 @@ pub enum HostError {
         /// Which one.
         name: PictureName,
     },
+    /// Safety checks were asked for, the model has no checker, and the settings refuse that.
+    #[error("model has no safety checker")]
+    NoSafetyChecker,
     /// The engine gave no picture.
     #[error("engine gave no picture")]
     Engine(#[from] EngineError),
@@ -140,6 +143,10 @@ impl ToProblem for HostError {
                 let msg = format!("Could not load image from url: {} (the file has expired)", name.shown);
                 Problem::invalid(vec![FieldError::at(name.field, "file_download_error", msg)])
             }
+            Self::NoSafetyChecker => {
+                let msg = "There is no safety checker here, set enable_safety_checks to false";
+                Problem::invalid(vec![FieldError::at("enable_safety_checks", "feature_not_supported", msg)])
+            }
             Self::Engine(error) => error.to_problem(),
             Self::NoPlace(turned) => turned.to_problem(),
             Self::Store(StoreTooSmall { .. }) | Self::NoOrigin => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS),
@@ -192,6 +199,7 @@ impl ToProblem for EngineError {
                 | BackendError::Shape { .. }
                 | BackendError::Panicked { .. }
                 | BackendError::Count { .. }
+                | BackendError::NoChecker
                 | BackendError::Foreign => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, OURS)
                     .with_error_type("runner_server_error")
                     .with_header(NEEDS_RETRY, HeaderValue::from_static("false")),

@@ -11,9 +11,10 @@ use super::answer::{Delivery, Place, json};
 use super::deadline::start_by;
 use super::input::read_input;
 use super::load::{Loader, Patience};
+use super::safety::Safety;
 use super::waiting::{Guest, Place as Seat, Wait};
 use super::{Host, HostError};
-use crate::engine::{Done, EngineError, EngineState, Job, Lane, ModelFacts, Order, Picture, Ticket};
+use crate::engine::{Done, EngineError, EngineState, Job, Lane, ModelFacts, Order, Picture, SafetyCheck, Ticket};
 use crate::guard::subject_of;
 use crate::telemetry::WorkNote;
 use crate::wire::{Body, ImageSource, LcmInput, LcmOutput, PublicOrigin, RunTimings, Seed};
@@ -39,6 +40,7 @@ impl Host {
         let limit = self.settings.max_body_bytes.get();
         let (mut input, memory) = read_input(request, limit, &self.bodies).await?;
         let facts = self.facts()?;
+        let safety = self.safety(&input, &facts)?;
 
         let preparing = Instant::now();
         let origins: Vec<&PublicOrigin> = origin.iter().chain(&self.public).collect();
@@ -59,6 +61,7 @@ impl Host {
         job.start_by = start_by.map(Instant::into_std);
         // Every one of a caller's requests counts, but they take turns with other callers'.
         job.lane = lane;
+        job.safety = safety.job();
         let ticket = self.engine.submit(job)?;
         let done = drawn(ticket, start_by).await?;
 
@@ -72,7 +75,6 @@ impl Host {
         let format = input.format.unwrap_or(pictures.format);
         let delivery = Delivery { settings: pictures, pool: &self.pool, size: loaded.sizes.output, format, place };
         let images = delivery.deliver(done.pictures).await?;
-        let flags = vec![false; images.len()];
         let waited = done.timings.queued;
         let work = WorkNote { pictures: input.num_images, device: done.timings.inference() };
         let output = LcmOutput {
@@ -87,10 +89,12 @@ impl Host {
             seed: seed.shown().clone(),
             num_inference_steps: input.num_inference_steps,
             request_id: input.request_id,
-            nsfw_content_detected: flags.clone(),
-            has_nsfw_concepts: flags,
+            nsfw_content_detected: done.flagged.clone(),
+            has_nsfw_concepts: done.flagged,
+            warning: None,
         };
         let mut response = json(&output);
+        safety.warn(response.headers_mut());
         response.extensions_mut().insert(work);
         Ok(Ran { response, waited })
     }
@@ -121,7 +125,13 @@ impl Host {
             start_by: None,
             lane: Lane::new(),
             order: Order::InTurn,
+            safety: SafetyCheck::Skipped,
         }
+    }
+
+    /// What an input gets of the safety checks that it asks for.
+    pub(super) const fn safety(&self, input: &LcmInput, facts: &ModelFacts) -> Result<Safety, HostError> {
+        Safety::of(input, facts, self.settings.without_safety_checker)
     }
 
     /// What the model is, or why there is none.

@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
 
+use super::WithoutChecker;
 use super::fetch::FetchSettings;
 use super::pictures::PictureSettings;
 use super::realtime::RealtimeSettings;
@@ -26,6 +27,10 @@ pub struct HostSettings {
     /// Endpoints with a path below the app that are answered like the app itself, as globs:
     /// "fal-ai/fast-lcm-diffusion/image-to-image". Any other path below an app is a 404.
     pub paths: Vec<EndpointPattern>,
+    /// What becomes of requests that ask for safety checks while the model has no safety checker: `warn` serves them unchecked,
+    /// with the header `x-falgate-warning: safety-checker-missing`, or a field `warning` on a socket; `refuse` answers 422.
+    /// Requests that do not say ask for checks, as with fal.
+    pub without_safety_checker: WithoutChecker,
     /// How pictures are read, fitted and written.
     pub pictures: PictureSettings,
     /// How pictures are fetched from the URLs that callers name.
@@ -45,6 +50,7 @@ impl Default for HostSettings {
             bodies_bytes: NonZeroU64::new(256 * 1024 * 1024).expect("not zero"),
             runs_at_once: NonZeroUsize::new(128).expect("not zero"),
             paths: Vec::new(),
+            without_safety_checker: WithoutChecker::default(),
             pictures: PictureSettings::default(),
             fetch: FetchSettings::default(),
             storage: StorageSettings::default(),

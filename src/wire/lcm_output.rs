@@ -16,10 +16,13 @@ pub struct LcmOutput {
     pub num_inference_steps: u32,
     /// The input's `request_id`, `""` without one.
     pub request_id: String,
-    /// One flag a picture. There is no checker here, so all are false.
+    /// One flag a picture: the safety checker flagged it, and it is black. False where nobody checked.
     pub nsfw_content_detected: Vec<bool>,
     /// The same list under the name that pages of the fast-* apps read.
     pub has_nsfw_concepts: Vec<bool>,
+    /// What the run lacks of what was asked for, on sockets; requests are told in a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<&'static str>,
 }
 
 /// A picture of an output.

@@ -251,6 +251,23 @@ fn check_finds_keys_that_cannot_be_used() {
 }
 
 #[test]
+fn check_tells_what_becomes_of_safety_checks_without_a_checker() {
+    if crate::onnx_support::places().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (more, what) in [("", "served unchecked"), ("[host]\nwithout_safety_checker = \"refuse\"\n", "refused")] {
+        let file = file_with(folder.path(), &format!("{more}{ENGINE}"));
+        let mut check = falgate(&["check", "--config", &file]);
+        check.envs(std::env::var_os("ORT_DYLIB_PATH").map(|library| ("ORT_DYLIB_PATH", library)));
+        let (code, said, complained) = run(check.current_dir(env!("CARGO_MANIFEST_DIR")));
+        assert_eq!((code, complained.as_str()), (Some(0), ""), "{said}");
+        let note = said.lines().find(|line| line.contains("has no safety checker")).unwrap_or_else(|| panic!("{said}"));
+        assert!(note.starts_with("note: tests/models/tiny-lcm-onnx") && note.contains(what), "{note}");
+    }
+}
+
+#[test]
 fn check_finds_a_model_that_lacks_a_part_and_a_library_that_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().display().to_string();

@@ -105,6 +105,10 @@ impl Backend for Joining {
         self.inner.decode(rows)
     }
 
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+        self.inner.judge(pictures)
+    }
+
     fn read_latents(&mut self, latents: &Latents) -> Result<Vec<f32>, BackendError> {
         self.inner.read_latents(latents)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use falgate::engine::{
     Done, Engine, EngineError, EngineSettings, FakeBackend, FakeControl, FakeSettings, Job, Lane, Order, Picture,
-    Posterior, Ticket,
+    Posterior, SafetyCheck, Ticket,
 };
 use safetensors::SafeTensors;
 
@@ -56,6 +56,7 @@ pub(crate) fn job(seed: u64) -> Job {
         start_by: None,
         lane: Lane::new(),
         order: Order::InTurn,
+        safety: SafetyCheck::Skipped,
     }
 }
 

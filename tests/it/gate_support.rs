@@ -75,6 +75,15 @@ impl Gate {
 
     /// Starts a gate with these variables, and waits for its engine.
     pub(crate) async fn start_in(text: &str, variables: &[(&str, &str)], log: Option<LogWriter>) -> Self {
+        Self::start_on(text, FakeSettings::default().with_checker(255), (variables, log)).await
+    }
+
+    /// Starts a gate in front of this model.
+    pub(crate) async fn start_on(
+        text: &str,
+        model: FakeSettings,
+        (variables, log): (&[(&str, &str)], Option<LogWriter>),
+    ) -> Self {
         let variables = variables.iter().chain(&[("TOKEN_KEYS", TOKEN_KEYS)]);
         let environment = Environment::new(variables.map(|(name, value)| (name.into(), value.into())))
             .with_flag("--listen", "gate.listen", "\"127.0.0.1:0\"")
@@ -82,7 +91,7 @@ impl Gate {
             .with_flag("--token-keys", "guard.tokens.keys", "{ env = \"TOKEN_KEYS\" }");
         let config = Config::load(text, &environment).unwrap_or_else(|faults| panic!("{faults}"));
         let engine = if config.engine.enabled {
-            let (opened, control) = FakeBackend::open(FakeSettings::default());
+            let (opened, control) = FakeBackend::open(model);
             let dispatch = tracing::dispatcher::get_default(Clone::clone);
             let engine = Engine::start(config.engine.clone(), move |_| {
                 // The engine's thread logs where the test does, for as long as it lives.

@@ -77,7 +77,7 @@ impl Desk {
     }
 
     pub(crate) async fn with_fetcher(settings: HostSettings, fetcher: Fetcher) -> Self {
-        let (opened, control) = FakeBackend::open(FakeSettings::default());
+        let (opened, control) = FakeBackend::open(FakeSettings::default().with_checker(255));
         let engine = EngineSettings { queue: 1.try_into().unwrap(), ..EngineSettings::default() };
         let engine = Engine::start(engine, move |_| Ok(opened));
         engine.ready().await.unwrap();

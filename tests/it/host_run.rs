@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use falgate::engine::{Engine, EngineSettings, FakeFault, FakePart, Job, Lane, OpenError, Order, Picture, Posterior};
+use falgate::engine::{
+    Engine, EngineSettings, FakeFault, FakePart, Job, Lane, OpenError, Order, Picture, Posterior, SafetyCheck,
+};
 use falgate::host::{HostService, HostSettings};
 use falgate::wire::{Body, Door, HostClass, PlainPath};
 use http::{Method, Request};
@@ -23,6 +25,7 @@ fn a_job() -> Job {
         start_by: None,
         lane: Lane::new(),
         order: Order::InTurn,
+        safety: SafetyCheck::Skipped,
     }
 }
 

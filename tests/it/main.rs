@@ -53,6 +53,8 @@ mod engine_mixed;
 #[cfg(test)]
 mod engine_noise;
 #[cfg(test)]
+mod engine_safety;
+#[cfg(test)]
 mod engine_schedule;
 #[cfg(test)]
 mod engine_simulation;
@@ -139,6 +141,8 @@ mod host_pictures;
 #[cfg(test)]
 mod host_run;
 #[cfg(test)]
+mod host_safety;
+#[cfg(test)]
 mod host_storage;
 #[cfg(test)]
 mod http2_wire;
@@ -156,6 +160,8 @@ mod onnx_layouts;
 mod onnx_mixed;
 #[cfg(test)]
 mod onnx_pipeline;
+#[cfg(test)]
+mod onnx_safety;
 #[cfg(test)]
 mod onnx_support;
 #[cfg(test)]

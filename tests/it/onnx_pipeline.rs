@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use falgate::engine::onnx::{LibraryPlaces, OnnxBackend};
 use falgate::engine::{
     Backend as _, EncodeRow, Engine, EngineSettings, EngineState, Job, Lane, OpenError, Order, Picture, Posterior,
-    StepRow, TorchNoise, guidance_embedding, onnx,
+    SafetyCheck, StepRow, TorchNoise, guidance_embedding, onnx,
 };
 
 use super::onnx_support::{Deviations, Open, document, golden, model, places, single};
@@ -40,6 +40,7 @@ fn job(case: &serde_json::Value) -> Job {
         start_by: None,
         lane: Lane::new(),
         order: Order::InTurn,
+        safety: SafetyCheck::Skipped,
     }
 }
 

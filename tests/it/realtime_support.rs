@@ -243,7 +243,7 @@ impl Stage {
     }
 
     async fn set_up(realtime: RealtimeSettings, change: impl FnOnce(HostService) -> HostService) -> Self {
-        let (opened, control) = FakeBackend::open(FakeSettings::default());
+        let (opened, control) = FakeBackend::open(FakeSettings::default().with_checker(255));
         let engine = Engine::start(EngineSettings { linger_ms: 0, ..EngineSettings::default() }, move |_| Ok(opened));
         engine.ready().await.unwrap();
         control.clear();

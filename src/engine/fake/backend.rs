@@ -59,6 +59,7 @@ impl FakeBackend {
             FakePart::Encode => "vae_encoder",
             FakePart::Step => "unet",
             FakePart::Decode => "vae_decoder",
+            FakePart::Check => "safety_checker",
         };
         match fault {
             None => Ok(()),
@@ -138,6 +139,14 @@ impl Backend for FakeBackend {
     fn decode(&mut self, rows: &[&Latents]) -> Result<Vec<Picture>, BackendError> {
         self.enter(FakePart::Decode, rows.len(), Vec::new())?;
         rows.iter().map(|row| decode_row(row, self.settings.facts.latent_factor)).collect()
+    }
+
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+        if !self.settings.facts.safety_checker {
+            return Err(BackendError::NoChecker);
+        }
+        self.enter(FakePart::Check, pictures.len(), Vec::new())?;
+        Ok(pictures.iter().map(|picture| paint::mean(picture) > self.settings.flags_above).collect())
     }
 
     fn read_latents(&mut self, latents: &Latents) -> Result<Vec<f32>, BackendError> {

@@ -52,6 +52,12 @@ pub(super) fn predict(canvas: &Canvas, tint: &[f32], guidance: &[f32], timestep:
     canvas.values.iter().enumerate().map(value).collect()
 }
 
+/// The mean level of a picture.
+pub(super) fn mean(picture: &Picture) -> u8 {
+    let sum: u64 = picture.rgb().iter().map(|level| u64::from(*level)).sum();
+    u8::try_from(sum / picture.rgb().len() as u64).unwrap_or(u8::MAX)
+}
+
 /// Grows latents to a picture: red, green and blue of the first three channels.
 pub(super) fn grow(values: &[f32], width: u32, height: u32, factor: u32) -> Option<Picture> {
     let (wide, high) = (width as usize, height as usize);

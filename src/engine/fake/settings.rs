@@ -15,6 +15,8 @@ pub enum FakePart {
     Step,
     /// `decode`.
     Decode,
+    /// `judge`.
+    Check,
 }
 
 /// What goes wrong in a call.
@@ -43,10 +45,14 @@ pub struct FakeSettings {
     pub step: Duration,
     /// How long `decode` takes.
     pub decode: Duration,
+    /// How long `judge` takes.
+    pub check: Duration,
+    /// Which pictures `judge` flags: those whose mean level is above this one. 255 flags none.
+    pub flags_above: u8,
 }
 
 impl Default for FakeSettings {
-    /// A model of Stable Diffusion 1.5's shape that takes no time.
+    /// A model of Stable Diffusion 1.5's shape that takes no time and has no safety checker.
     fn default() -> Self {
         let facts = ModelFacts {
             name: "fake".to_owned(),
@@ -58,14 +64,22 @@ impl Default for FakeSettings {
             max_batch: 8,
             timesteps: Timesteps::PerRow,
             schedule: ScheduleFacts::default(),
+            safety_checker: false,
             device: "none".to_owned(),
         };
         let none = Duration::ZERO;
-        Self { facts, embed: none, encode: none, step: none, decode: none }
+        Self { facts, embed: none, encode: none, step: none, decode: none, check: none, flags_above: 255 }
     }
 }
 
 impl FakeSettings {
+    /// The same with a safety checker, which flags pictures whose mean level is above this one; 255 flags none.
+    #[must_use]
+    pub fn with_checker(mut self, flags_above: u8) -> Self {
+        self.facts.safety_checker = true;
+        Self { flags_above, ..self }
+    }
+
     /// How long a call of `part` takes.
     pub(super) fn cost(&self, part: FakePart) -> Duration {
         match part {
@@ -73,6 +87,7 @@ impl FakeSettings {
             FakePart::Encode => self.encode,
             FakePart::Step => self.step,
             FakePart::Decode => self.decode,
+            FakePart::Check => self.check,
         }
     }
 }

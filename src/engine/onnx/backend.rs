@@ -1,10 +1,11 @@
-//! The four graphs of a model as a [`Backend`]. Latents and embeddings rest in host memory as `f32`.
+//! The graphs of a model as a [`Backend`]. Latents and embeddings rest in host memory as `f32`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::super::{Backend, BackendError, EncodeRow, Latents, ModelFacts, Picture, StepRow, TextRow, TokenIds};
 use super::batches::calls;
+use super::checker::Checker;
 use super::session::{Part, run_error};
 use super::signature::{self, CHANNELS, Timestep};
 use super::{pixels, tensors};
@@ -22,6 +23,8 @@ pub struct OnnxBackend {
     pub(super) unet: (Part, signature::Unet),
     /// `vae_decoder` and the divisor before it.
     pub(super) decoder: (Part, signature::Plain, f32),
+    /// `safety_checker`, where the folder has one.
+    pub(super) checker: Option<Checker>,
 }
 
 /// An embedding, `[tokens, width]`.
@@ -244,6 +247,11 @@ impl Backend for OnnxBackend {
             }
         }
         Ok(pictures)
+    }
+
+    fn judge(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
+        let checker = self.checker.as_mut().ok_or(BackendError::NoChecker)?;
+        checker.check(pictures, self.facts.max_batch)
     }
 
     fn read_latents(&mut self, latents: &Latents) -> Result<Vec<f32>, BackendError> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{ModelFacts, ScheduleFacts, Timesteps};
-use super::{ModelError, config, manifest, signature};
+use super::{ModelError, checker, config, manifest, signature};
 
 /// The parts in the order in which they run; each is a folder with a `model.onnx`.
 pub(super) const PARTS: [&str; 4] = ["text_encoder", "vae_encoder", "unet", "vae_decoder"];
@@ -127,6 +127,7 @@ impl Folder {
             max_batch,
             timesteps,
             schedule: self.schedule.clone(),
+            safety_checker: checker::has_safety_checker(&self.path),
             device,
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::checker;
 use super::folder::{self, Folder, PARTS};
 use super::session::{FOR_CUDA, Part, Purpose};
 use super::{
@@ -26,7 +27,7 @@ pub struct Inspection {
     pub missing: Vec<String>,
     /// The runtime library that read the graphs; `None` if there was none, and the graphs were not read.
     pub library: Option<PathBuf>,
-    /// The four parts in the order in which they run.
+    /// The four parts in the order in which they run, then the safety checker where there is one.
     pub parts: Vec<PartReport>,
     /// Settings that the engine would use, by name.
     pub settings: Vec<(&'static str, String)>,
@@ -91,6 +92,7 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspe
     let configured = Folder::configured(folder).map_err(|error| keep(Err(error))).ok();
     if let Some(configured) = &configured {
         report.settings = settings(configured);
+        report.settings.push(("safety checker", safety(folder)));
     }
     let tokens = configured.as_ref().map_or(77, |configured| configured.prompt_tokens);
     if !report.missing.iter().any(|name| name.starts_with("tokenizer/")) {
@@ -100,7 +102,8 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspe
     }
     let runtime = Runtime::load(places, None).map_err(|error| keep(Err(error.into()))).ok();
     report.library = runtime.as_ref().map(|runtime| runtime.path().to_owned());
-    for part in PARTS {
+    let judge = checker::has_safety_checker(folder).then_some(checker::PART);
+    for part in PARTS.into_iter().chain(judge) {
         let path = folder.join(part).join("model.onnx");
         let mut ports = None;
         if let (Some(runtime), true) = (&runtime, path.is_file()) {
@@ -114,7 +117,7 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspe
             }
         }
         if let Some(ports) = &ports {
-            keep(fits(part, ports, tokens, configured.as_ref()));
+            keep(fits((folder, part), ports, tokens, configured.as_ref()));
         }
         let bytes = bytes_of(&folder.join(part));
         let parameters = ports.as_ref().and_then(|ports| parameters(ports, bytes));
@@ -128,8 +131,9 @@ pub fn inspect(folder: &Path, places: &LibraryPlaces, compare: Compare) -> Inspe
 }
 
 /// Checks one part as opening the model would.
-fn fits(part: &str, ports: &Ports, tokens: usize, folder: Option<&Folder>) -> Result<(), ModelError> {
+fn fits((path, part): (&Path, &str), ports: &Ports, tokens: usize, folder: Option<&Folder>) -> Result<(), ModelError> {
     match part {
+        checker::PART => checker::fits(path, ports),
         "text_encoder" => signature::text_encoder(ports, tokens).map(drop),
         "vae_encoder" => signature::vae_encoder(ports).map(drop),
         "vae_decoder" => signature::vae_decoder(ports).map(drop),
@@ -137,6 +141,16 @@ fn fits(part: &str, ports: &Ports, tokens: usize, folder: Option<&Folder>) -> Re
             let unet = signature::unet(ports)?;
             folder.map_or(Ok(()), |folder| open::agree(folder, &unet).map(drop))
         }
+    }
+}
+
+/// What becomes of requests that want their pictures checked.
+fn safety(folder: &Path) -> String {
+    let place = folder.join(checker::PART);
+    match (checker::has_safety_checker(folder), place.is_dir()) {
+        (true, _) => "flagged pictures become black".to_owned(),
+        (false, true) => "none: safety_checker has no model.onnx; export it with models/tools/convert.py".to_owned(),
+        (false, false) => "none: host.without_safety_checker decides about requests that want one".to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod backend;
 mod batches;
+mod checker;
 mod config;
 mod error;
 mod folder;
@@ -23,6 +24,7 @@ mod tensors;
 mod vocabulary;
 
 pub use backend::OnnxBackend;
+pub use checker::has_safety_checker;
 pub use error::{LibraryError, ModelError};
 pub use inspect::{Inspection, PartReport, inspect};
 pub use library::{Found, LibraryPlaces, Origin, Runtime, cached};

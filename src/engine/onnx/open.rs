@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::super::{ClipTokenizer, EngineSettings, LoadProgress, OpenError, Opened, Picture, Provider, Timesteps};
+use super::checker::{self, Checker};
 use super::folder::Folder;
 use super::session::{Part, Purpose};
 use super::{
@@ -75,7 +76,7 @@ pub fn tokenizer(folder: &Path) -> Result<ClipTokenizer, ModelError> {
 }
 
 impl OnnxBackend {
-    /// Opens a model: reads its folder, finds and loads the runtime, opens the four graphs and checks what they declare.
+    /// Opens a model: reads its folder, finds and loads the runtime, opens its graphs and checks what they declare.
     ///
     /// # Errors
     /// [`ModelError`] with the reason why this model cannot serve on this device.
@@ -104,12 +105,17 @@ impl OnnxBackend {
         let timesteps = unet_signature.timestep.0.sharing();
         let decoder = part("vae_decoder")?;
         let decoder_signature = signature::vae_decoder(&decoder.ports())?;
+        let checker = match checker::has_safety_checker(&folder.path) {
+            true => Some(Checker::new(&folder.path, part(checker::PART)?)?),
+            false => None,
+        };
         let mut backend = Self {
             facts: folder.facts((guidance, timesteps), settings.max_batch.get(), provider::device(settings)),
             text: (text, text_signature),
             encoder: (encoder, encoder_signature, folder.encode_scale),
             unet: (unet, unet_signature),
             decoder: (decoder, decoder_signature, folder.decode_scale),
+            checker,
         };
         if backend.facts.guidance_width.is_none() {
             tracing::info!(model = %backend.facts.name, "the unet has no timestep_cond: guidance_scale has no effect");
@@ -122,6 +128,12 @@ impl OnnxBackend {
         }
         if settings.provider == Provider::Cpu && backend.unet.1.sample == Element::Float16 {
             tracing::warn!(model = %backend.facts.name, "half precision is slower than single on the cpu");
+        }
+        if backend.checker.as_ref().is_some_and(Checker::is_half) {
+            tracing::warn!(
+                model = %backend.facts.name,
+                "safety_checker computes in half precision, where an overflow passes for clean; models/tools makes it single"
+            );
         }
         warn_of_own_noise(&mut backend);
         Ok((backend, tokenizer))

@@ -98,6 +98,26 @@ impl Part {
             Err(BackendError::NotFinite { part })
         }
     }
+
+    /// Runs the graph and copies one output of booleans out.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the runtime fails or the output holds something else.
+    pub(super) fn flags(
+        &mut self,
+        inputs: Vec<(Cow<'static, str>, DynValue)>,
+        output: &str,
+    ) -> Result<Vec<bool>, BackendError> {
+        let part = self.name;
+        let failed = |cause| run_error(part, cause);
+        let outputs = self.session.run(inputs).map_err(failed)?;
+        let value = outputs.get(output).ok_or_else(|| {
+            let cause = format!("no output {output}").into();
+            BackendError::Run { part, cause }
+        })?;
+        let (_, flags) = value.try_extract_tensor::<bool>().map_err(failed)?;
+        Ok(flags.to_vec())
+    }
 }
 
 /// A failed run: out of memory, or anything else.

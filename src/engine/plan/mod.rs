@@ -4,11 +4,14 @@ mod places;
 mod turns;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::costs::{Costs, Phase, Size};
+use super::SafetyCheck;
+use super::costs::{ANY_SIZE, Costs, Phase, Size};
 use super::facts::Timesteps;
 use super::lane::{Lane, Order};
 
@@ -35,6 +38,8 @@ pub(super) struct Waiting {
     pub(super) waited: u64,
     /// Whether a row of it has begun.
     pub(super) begun: bool,
+    /// Whether its pictures are checked.
+    pub(super) safety: SafetyCheck,
 }
 
 /// What the decision needs to know of a row that has begun.
@@ -47,6 +52,15 @@ pub(super) struct Running {
     /// Evaluations that are left. Without any it waits to be decoded.
     pub(super) steps_left: usize,
     /// UNet calls since its own last call.
+    pub(super) waited: u64,
+    /// Whether its picture is checked once it is decoded.
+    pub(super) safety: SafetyCheck,
+}
+
+/// What the decision needs to know of a decoded picture that waits for its check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checking {
+    /// UNet calls since it was decoded.
     pub(super) waited: u64,
 }
 
@@ -71,32 +85,57 @@ pub(super) enum Outlook {
 }
 
 /// A call beside the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
-    #[default]
     Encode,
     Decode,
+    Check,
+}
+
+impl Side {
+    const fn phase(self) -> Phase {
+        match self {
+            Self::Encode => Phase::Encode,
+            Self::Decode => Phase::Decode,
+            Self::Check => Phase::Check,
+        }
+    }
 }
 
 /// What ran beside the steps since the last of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sides {
-    encoded: bool,
-    decoded: bool,
+    /// The kinds, from the one whose last turn is longest ago, and whether each has run since the last step.
+    order: [(Side, bool); 3],
     spent: Duration,
-    /// The kind that ran last, also before the last step.
-    last: Side,
+}
+
+impl Default for Sides {
+    fn default() -> Self {
+        Self { order: [(Side::Decode, false), (Side::Check, false), (Side::Encode, false)], spent: Duration::ZERO }
+    }
 }
 
 impl Sides {
     /// A call of this kind was made.
     pub(super) fn note(&mut self, phase: Phase, took: Duration) {
-        match phase {
-            Phase::Encode => (self.encoded, self.last) = (true, Side::Encode),
-            Phase::Decode => (self.decoded, self.last) = (true, Side::Decode),
-            Phase::Step => return *self = Self { last: self.last, ..Self::default() },
+        match self.order.iter().position(|(side, _)| side.phase() == phase) {
+            Some(place) => {
+                self.order[place].1 = true;
+                self.order[place..].rotate_left(1);
+                self.spent += took;
+            }
+            // A step: all of them may run again.
+            None => *self = Self { order: self.order.map(|(side, _)| (side, false)), spent: Duration::ZERO },
         }
-        self.spent += took;
+    }
+
+    fn ran(&self, phase: Phase) -> bool {
+        self.order.iter().any(|(side, ran)| side.phase() == phase && *ran)
+    }
+
+    fn any_ran(&self) -> bool {
+        self.order.iter().any(|(_, ran)| *ran)
     }
 }
 
@@ -106,6 +145,8 @@ pub(super) struct Scene<'a> {
     pub(super) waiting: &'a [Waiting],
     /// Rows that have begun, in their order.
     pub(super) running: &'a [Running],
+    /// Decoded pictures that wait for their check, in their order.
+    pub(super) checking: &'a [Checking],
     /// Which turn each lane has come to.
     pub(super) turns: &'a Turns,
     /// What calls cost.
@@ -130,11 +171,13 @@ pub(super) enum Decision {
     Step(Vec<usize>),
     /// Decode these running rows: indices, ascending.
     Decode(Vec<usize>),
+    /// Check these decoded pictures, of whatever sizes: indices, ascending.
+    Check(Vec<usize>),
 }
 
 /// Decides what the device does next.
 ///
-/// Between two UNet calls at most one encode and one decode take place, together no longer than the step that waits for
+/// Between two UNet calls at most one encode, one decode and one check take place, together no longer than the step that waits for
 /// them as far as costs are known, the kind first whose last turn is longer ago. One row goes in any case, and so does every
 /// row with a place that has waited for a step already. Where nothing steps, nobody is held up, and all that can shares a call.
 pub(super) fn next(scene: &Scene<'_>) -> Decision {
@@ -143,14 +186,11 @@ pub(super) fn next(scene: &Scene<'_>) -> Decision {
         return Decision::WaitUntil(until);
     }
     let steps = scene.steps();
-    let sides = match scene.sides.last {
-        Side::Encode => [Side::Decode, Side::Encode],
-        Side::Decode => [Side::Encode, Side::Decode],
-    };
-    for side in sides {
+    for (side, _) in scene.sides.order {
         let decision = match side {
             Side::Encode => scene.encodes(&places, &steps).map(Decision::Encode),
             Side::Decode => scene.decodes(&steps).map(Decision::Decode),
+            Side::Check => scene.checks(&steps).map(Decision::Check),
         };
         if let Some(decision) = decision {
             return decision;
@@ -172,7 +212,7 @@ impl Scene<'_> {
     /// Until when the device rests although a job waits: for others to share its calls.
     fn lingering(&self, places: &[usize]) -> Option<Instant> {
         let oldest = self.waiting.first()?;
-        let rests = self.running.is_empty() && self.waiting.iter().all(|job| !job.begun);
+        let rests = self.running.is_empty() && self.checking.is_empty() && self.waiting.iter().all(|job| !job.begun);
         if !rests || self.outlook == Outlook::Closing {
             return None;
         }
@@ -219,9 +259,17 @@ impl Scene<'_> {
         let (_, first) = finished().reduce(|a, b| if b.1.waited > a.1.waited { b } else { a })?;
         let size = first.size;
         let rows: Vec<usize> = finished().filter(|(_, row)| row.size == size).map(|(index, _)| index).collect();
-        let most = rows.len().min(self.limits.rows);
+        // Pictures that pile up before the checker are checked first.
+        let most = rows.len().min(self.limits.rows.saturating_sub(self.checking.len()));
         let count = self.side_rows(Phase::Decode, (size, most), steps);
         (count > 0).then(|| rows.into_iter().take(count).collect())
+    }
+
+    /// The next pictures to check, unless a step comes first: those that were decoded first.
+    fn checks(&self, steps: &[usize]) -> Option<Vec<usize>> {
+        let most = self.checking.len().min(self.limits.rows);
+        let count = self.side_rows(Phase::Check, (ANY_SIZE, most), steps);
+        (count > 0).then(|| (0..count).collect())
     }
 
     /// How many of `rows` rows a call beside the steps may hold now.
@@ -230,18 +278,12 @@ impl Scene<'_> {
             // Nothing steps, so that nobody is held up by those who share the call.
             return rows;
         };
-        let ran = match phase {
-            Phase::Encode => self.sides.encoded,
-            Phase::Decode => self.sides.decoded,
-            Phase::Step => true,
-        };
-        if ran {
+        if self.sides.ran(phase) || rows == 0 {
             return 0;
         }
         let step = self.costs.predict(Phase::Step, (self.running[*first].size, steps.len()));
         let Some(step) = step else { return rows };
         let fitting = self.costs.fitting(phase, (size, rows), step.saturating_sub(self.sides.spent));
-        let alone = !self.sides.encoded && !self.sides.decoded;
-        if alone { fitting.max(1) } else { fitting }
+        if self.sides.any_ran() { fitting } else { fitting.max(1) }
     }
 }

@@ -4,27 +4,29 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 const SMALL: Size = (64, 64);
 const WIDE: Size = (128, 64);
 
 /// What a decision is taken over, with nothing in it.
-struct Given {
-    waiting: Vec<Waiting>,
-    running: Vec<Running>,
-    turns: Turns,
-    costs: Costs,
-    sides: Sides,
-    limits: Limits,
-    outlook: Outlook,
-    now: Instant,
+pub(super) struct Given {
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) running: Vec<Running>,
+    pub(super) checking: Vec<Checking>,
+    pub(super) turns: Turns,
+    pub(super) costs: Costs,
+    pub(super) sides: Sides,
+    pub(super) limits: Limits,
+    pub(super) outlook: Outlook,
+    pub(super) now: Instant,
 }
 
 impl Given {
-    fn new(rows: usize) -> Self {
+    pub(super) fn new(rows: usize) -> Self {
         Self {
             waiting: Vec::new(),
             running: Vec::new(),
+            checking: Vec::new(),
             turns: Turns::default(),
             costs: Costs::default(),
             sides: Sides::default(),
@@ -35,17 +37,18 @@ impl Given {
     }
 
     /// Costs in milliseconds a row, the same whatever shares the call.
-    fn costing(mut self, [encode, step, decode]: [u32; 3]) -> Self {
+    pub(super) fn costing(mut self, [encode, step, decode]: [u32; 3]) -> Self {
         for (phase, ms) in [(Phase::Encode, encode), (Phase::Step, step), (Phase::Decode, decode)] {
             (0..3).for_each(|_| self.costs.note(phase, (SMALL, 1), ms * MS));
         }
         self
     }
 
-    fn decide(&self) -> Decision {
+    pub(super) fn decide(&self) -> Decision {
         next(&Scene {
             waiting: &self.waiting,
             running: &self.running,
+            checking: &self.checking,
             turns: &self.turns,
             costs: &self.costs,
             sides: self.sides,
@@ -55,7 +58,7 @@ impl Given {
         })
     }
 
-    fn job(&self) -> Waiting {
+    pub(super) fn job(&self) -> Waiting {
         let (lane, order) = (Lane::new(), Order::InTurn);
         Waiting {
             lane,
@@ -67,15 +70,16 @@ impl Given {
             start_by: None,
             waited: 0,
             begun: false,
+            safety: SafetyCheck::Skipped,
         }
     }
 }
 
-fn stepping(steps_left: usize) -> Running {
-    Running { size: SMALL, timestep: 499, steps_left, waited: 0 }
+pub(super) fn stepping(steps_left: usize) -> Running {
+    Running { size: SMALL, timestep: 499, steps_left, waited: 0, safety: SafetyCheck::Skipped }
 }
 
-fn finished() -> Running {
+pub(super) fn finished() -> Running {
     stepping(0)
 }
 
@@ -291,6 +295,7 @@ fn a_row() -> impl Strategy<Value = Running> {
         timestep,
         steps_left,
         waited,
+        safety: SafetyCheck::Skipped,
     })
 }
 
@@ -299,7 +304,8 @@ proptest! {
     fn every_call_has_one_size_room_and_work_for_its_rows(
         running in prop::collection::vec(a_row(), 0..8),
         waiting in prop::collection::vec((0_usize..4, 1_u32..3, 1_usize..4, 0_u64..2), 0..12),
-        (rows, shared, costs) in (1_usize..6, any::<bool>(), prop::option::of([1_u32..40, 1_u32..40, 1_u32..40])),
+        (rows, shared, checking) in (1_usize..6, any::<bool>(), 0_usize..8),
+        costs in prop::option::of([1_u32..40, 1_u32..40, 1_u32..40]),
     ) {
         let mut given = Given::new(rows);
         if let Some(costs) = costs {
@@ -314,10 +320,11 @@ proptest! {
             })
             .collect();
         given.running = running;
+        given.checking = vec![Checking { waited: 0 }; checking.min(rows)];
         let stepping = given.running.iter().filter(|row| row.steps_left > 0).count();
         let sizes: Vec<Size> = match given.decide() {
             Decision::Idle => {
-                prop_assert!(given.waiting.is_empty() && given.running.is_empty());
+                prop_assert!(given.waiting.is_empty() && given.running.is_empty() && given.checking.is_empty());
                 Vec::new()
             }
             Decision::WaitUntil(_) => unreachable!("nobody lingers"),
@@ -337,7 +344,13 @@ proptest! {
             }
             Decision::Decode(rows) => {
                 prop_assert!(rows.is_sorted() && rows.iter().all(|row| given.running[*row].steps_left == 0));
+                prop_assert!(rows.len() + given.checking.len() <= given.limits.rows, "no more wait for the checker");
                 rows.iter().map(|row| given.running[*row].size).collect()
+            }
+            Decision::Check(pictures) => {
+                prop_assert!(pictures.is_sorted() && pictures.len() <= rows && !pictures.is_empty());
+                prop_assert!(pictures.iter().all(|picture| *picture < given.checking.len()));
+                Vec::new()
             }
         };
         prop_assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]));

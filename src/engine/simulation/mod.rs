@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use super::desk::{Desk, Event};
 use super::ledger::Ledger;
 use super::plan::{Limits, Waiting};
-use super::{Costs, Lane, Order, Size, Timesteps};
+use super::{Costs, Lane, Order, SafetyCheck, Size, Timesteps};
 
 pub use report::Report;
 use report::Tally;
@@ -107,7 +107,7 @@ pub fn simulate(crowd: &Crowd, device: &Device, policy: Policy) -> Report {
             Event::Rests(until) => table.pass(until),
             Event::Encoded(painters) => painters.into_iter().for_each(|painter| tally.began(painter)),
             Event::Stepped(rows) => tally.stepped(rows.len()),
-            Event::Decoded(painters) => {
+            Event::Decoded(painters) | Event::Checked(painters) => {
                 for painter in painters {
                     if table.now() <= end {
                         tally.done(painter, table.now());
@@ -132,6 +132,7 @@ fn waiting(crowd: &Crowd, device: &Device, (since, painter): (Instant, usize)) -
         start_by: None,
         waited: 0,
         begun: false,
+        safety: SafetyCheck::Skipped,
     }
 }
 

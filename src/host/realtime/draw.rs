@@ -17,8 +17,9 @@ use crate::host::HostError;
 use crate::host::load::{Loaded, Loader, Patience};
 use crate::host::pictures::Sizes;
 use crate::host::run::{seed_of, take_image};
+use crate::host::safety::Safety;
 use crate::host::waiting::{Guest, Place, Standing, Wait};
-use crate::wire::{ImageSource, PictureFormat, PublicOrigin, Seed};
+use crate::wire::{ImageSource, LcmInput, PictureFormat, PublicOrigin, Seed};
 
 /// What came of an input.
 pub(super) enum Drawing {
@@ -31,6 +32,9 @@ pub(super) enum Drawing {
 /// Pictures as the device gave them.
 pub(super) struct Drawn {
     pub(super) pictures: Vec<Picture>,
+    /// One flag a picture, of the safety checker.
+    pub(super) flagged: Vec<bool>,
+    pub(super) safety: Safety,
     pub(super) sizes: Sizes,
     pub(super) format: PictureFormat,
     pub(super) seed: Seed,
@@ -82,6 +86,7 @@ pub(super) async fn draw(
     let Asked { mut input, reply, memory, receipt } = asked;
     let mut bill = Bill { receipt, progress: progress.clone() };
     let failed = |error: HostError, reply: &Reply| Failed { error, reply: reply.clone() };
+    let safety = safety(&seat, &input).map_err(|error| failed(error, &reply))?;
     // A picture that waits for a place waits as it came, which is less than it is once it is decoded.
     let _place = place(&seat, &progress).await.map_err(|error| failed(error, &reply))?;
     let source = take_image(&mut input);
@@ -105,7 +110,8 @@ pub(super) async fn draw(
     let format = input.format.unwrap_or(seat.host.settings.pictures.format);
     let seed = seed_of(&input);
     let sizes = loaded.sizes;
-    let job = Job { lane: seat.lane, order: Order::NewestFirst, ..seat.host.job(&mut input, loaded.picture, &seed) };
+    let job = seat.host.job(&mut input, loaded.picture, &seed);
+    let job = Job { lane: seat.lane, order: Order::NewestFirst, safety: safety.job(), ..job };
     let asking = Instant::now();
     let ticket = submit(&seat, job, &progress).await.map_err(|error| failed(error.into(), &reply))?;
     drop(slot);
@@ -120,6 +126,8 @@ pub(super) async fn draw(
     let room = asking.elapsed().saturating_sub(done.timings.queued + done.timings.inference());
     Ok(Drawing::Drawn(Box::new(Drawn {
         pictures: done.pictures,
+        flagged: done.flagged,
+        safety,
         sizes,
         format,
         seed,
@@ -129,6 +137,11 @@ pub(super) async fn draw(
         reply,
         look,
     })))
+}
+
+/// What an input gets of the safety checks that it asks for.
+fn safety(seat: &Seat, input: &LcmInput) -> Result<Safety, HostError> {
+    seat.host.safety(input, &*seat.host.facts()?)
 }
 
 /// What an input was charged, as long as the device has not begun with it: dropping it gives back what was not rendered.

@@ -26,7 +26,7 @@ pub(super) async fn finish(seat: Arc<Seat>, drawn: Box<Drawn>) -> Finished {
 }
 
 fn write(drawn: Drawn, settings: &PictureSettings, began: Instant) -> Finished {
-    let Drawn { pictures, sizes, format, seed, decode, queue, timings, reply, .. } = drawn;
+    let Drawn { pictures, flagged, safety, sizes, format, seed, decode, queue, timings, reply, .. } = drawn;
     let encode = |picture| {
         let encoded = encode(&resize(picture, sizes.output), format, settings);
         SocketPicture { bytes: encoded.bytes, width: encoded.width, height: encoded.height, format: encoded.format }
@@ -44,6 +44,8 @@ fn write(drawn: Drawn, settings: &PictureSettings, began: Instant) -> Finished {
         Shape::Message { dialect, form, has_old_field } => {
             let output = SocketOutput {
                 pictures,
+                flagged,
+                warning: safety.warning(),
                 timings,
                 seed: seed.shown().clone(),
                 num_inference_steps: reply.steps,

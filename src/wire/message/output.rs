@@ -45,6 +45,10 @@ impl SocketPicture {
 pub struct SocketOutput {
     /// The pictures.
     pub pictures: Vec<SocketPicture>,
+    /// One flag a picture: it was found unsafe, and is black.
+    pub flagged: Vec<bool>,
+    /// What the run lacks of what was asked for. Messages of sockets have no headers.
+    pub warning: Option<&'static str>,
     /// Where the time went.
     pub timings: RunTimings,
     /// Seed of the first picture.
@@ -68,7 +72,6 @@ impl SocketOutput {
     }
 
     fn text(self) -> Bytes {
-        let flags = vec![false; self.pictures.len()];
         let image = |picture: &SocketPicture| OutputImage {
             url: picture.to_data_uri(),
             width: picture.width,
@@ -83,8 +86,9 @@ impl SocketOutput {
             seed: self.seed,
             num_inference_steps: self.num_inference_steps,
             request_id: self.request_id,
-            nsfw_content_detected: flags.clone(),
-            has_nsfw_concepts: flags,
+            nsfw_content_detected: self.flagged.clone(),
+            has_nsfw_concepts: self.flagged,
+            warning: self.warning,
         };
         serde_json::to_vec(&output).expect("outputs hold strings and finite numbers only").into()
     }
@@ -107,7 +111,7 @@ impl SocketOutput {
                 ("file_size", picture.bytes.len().into()),
             ])
         };
-        let flags = ValueRef::Array(vec![ValueRef::Boolean(false); self.pictures.len()]);
+        let flags = ValueRef::Array(self.flagged.iter().map(|flag| ValueRef::Boolean(*flag)).collect());
         let timings = self.timings;
         let mut fields = vec![
             ("images", ValueRef::Array(self.pictures.iter().enumerate().map(image).collect())),
@@ -127,6 +131,7 @@ impl SocketOutput {
             ("nsfw_content_detected", flags.clone()),
             ("has_nsfw_concepts", flags),
         ];
+        fields.extend(self.warning.map(|warning| ("warning", warning.into())));
         if let Some(first) = self.pictures.first().filter(|_| self.has_old_field) {
             fields.push(("image", ValueRef::Binary(&first.bytes)));
         }
@@ -161,6 +166,8 @@ mod tests {
             SocketPicture { bytes: vec![0xFF, 0xD8, 0xFF], width: 512, height: 256, format: PictureFormat::Jpeg };
         SocketOutput {
             pictures: vec![picture],
+            flagged: vec![true],
+            warning: Some("something-missing"),
             timings,
             seed: 42.into(),
             num_inference_steps: 4,
@@ -182,7 +189,8 @@ mod tests {
             }],
             "timings": {"inference": 0.25, "decode": 0.5, "queue": 0.0625, "encode": 0.125, "total": 1.5},
             "seed": 42, "num_inference_steps": 4, "request_id": "r1",
-            "nsfw_content_detected": [false], "has_nsfw_concepts": [false],
+            "nsfw_content_detected": [true], "has_nsfw_concepts": [true],
+            "warning": "something-missing",
         });
         assert_eq!(text, wanted);
     }
@@ -192,6 +200,14 @@ mod tests {
         let text: Value = serde_json::from_slice(&output().write(Dialect::Text, PictureForm::Url)).unwrap();
         let binary = read(&output().write(Dialect::Binary, PictureForm::Url));
         assert_eq!(serde_json::from_str::<Value>(&binary.to_string()).unwrap(), text);
+    }
+
+    #[test]
+    fn a_result_that_lacks_nothing_has_no_warning() {
+        for dialect in [Dialect::Text, Dialect::Binary] {
+            let frame = SocketOutput { warning: None, ..output() }.write(dialect, PictureForm::Url);
+            assert!(!String::from_utf8_lossy(&frame).contains("warning"), "{dialect:?}");
+        }
     }
 
     #[test]

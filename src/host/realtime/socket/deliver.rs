@@ -4,8 +4,9 @@ use super::Socket;
 use crate::host::HostError;
 use crate::host::realtime::frame_budget::OverBudget;
 use crate::host::realtime::metrics::Dropped;
-use crate::host::realtime::seat::Reply;
+use crate::host::realtime::seat::{Asked, Reply};
 use crate::host::realtime::work::Came;
+use crate::host::safety::Safety;
 use crate::host::service::log_failure;
 use crate::host::waiting::Turned;
 use crate::wire::ToProblem as _;
@@ -49,6 +50,19 @@ impl Socket {
                 let (error, reason) = (error_word(problem.status()), problem.reason());
                 self.refuse(Control::Error { error, reason: &reason, request_id, sequence }.text());
             }
+        }
+    }
+
+    /// Tells a page of bare pictures once that they are not checked although it asks for that. Other results say so themselves:
+    /// pages that know nothing of the gate may take any frame for a result.
+    pub(super) fn warn(&mut self, asked: &Asked) {
+        let Some(sequence) = asked.reply.sequence().filter(|_| !self.is_warned) else { return };
+        let host = &self.seat.host;
+        let safety = host.facts().ok().and_then(|facts| host.safety(&asked.input, &facts).ok());
+        if let Some(action) = safety.and_then(Safety::warning) {
+            self.is_warned = true;
+            let note = Control::Message { action, request_id: None, sequence: Some(sequence), version: None };
+            self.note(note.text());
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Socket {
     /// It ends for this reason when the work in hand is done, or at this time.
     leaving: Option<(End, Instant)>,
     last_look: Option<Look>,
+    /// A page of bare pictures was told that they are not checked.
+    is_warned: bool,
     pub(super) tally: Tally,
 }
 
@@ -85,6 +87,7 @@ impl Socket {
             drain,
             leaving: None,
             last_look: None,
+            is_warned: false,
             tally: Tally::default(),
             line: Some(line),
             seat,
@@ -274,6 +277,7 @@ impl Socket {
     }
 
     fn begin(&mut self, asked: Asked) {
+        self.warn(&asked);
         let last = self.last_look.clone();
         self.work.get_or_insert_default().begin(&self.seat, asked, last);
     }
