@@ -62,7 +62,9 @@ async fn a_page_may_read_what_is_left_cross_origin() {
     assert_eq!(refused.status, 429);
     assert_eq!(told(&refused, "access-control-allow-origin"), "https://draw.example");
     let exposed = told(&refused, "access-control-expose-headers");
-    for name in ["ratelimit", "ratelimit-policy", "retry-after"] {
+    let older = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
+    let waiting = ["x-falgate-queue-place", "x-falgate-queue-wait"];
+    for name in ["ratelimit", "ratelimit-policy", "retry-after"].into_iter().chain(older).chain(waiting) {
         assert!(exposed.split(',').any(|word| word.trim() == name), "{name} in {exposed}");
     }
     let preflight = [("origin", "https://draw.example"), ("access-control-request-method", "POST")];

@@ -125,6 +125,27 @@ async fn calls_that_meet_more_than_rules_always_ask() {
 }
 
 #[tokio::test]
+async fn a_dry_run_on_redis_counts_and_lets_everybody_through() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let mut dry = rule("r", "all", 1);
+    dry["dry_run"] = json!(true);
+    let places = json!({"name": "a", "of": "requests", "by": "all", "most": 1, "dry_run": true});
+    let budget = json!({"name": "b", "of": "frames", "by": "all", "amount": 1, "per": "month", "dry_run": true});
+    let limits = redis.limits(json!({"rule": [dry], "at_once": [places], "budget": [budget]})).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(within(limits.charge_soon(&ann(), frame(), Some(Lasting::Requests))).await.unwrap());
+    }
+    let mut registry = prometheus_client::registry::Registry::default();
+    limits.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for limit in ["r", "a", "b"] {
+        assert!(text.contains(&format!(r#"falgate_limit_would_refuse_total{{limit="{limit}"}} 2"#)), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_that_is_nearly_used_up_is_decided_call_by_call() {
     let Some(redis) = Redis::start(&[]) else { return };
     let limits = redis.limits(leasing(1000, &json!({"rule": [rule("hour", "caller", 30)]}))).await;

@@ -82,3 +82,15 @@ class Upstream(unittest.TestCase):
         with self.assertRaises(httpx.ReadTimeout):
             sync().run(APP, {}, timeout=0.3, start_timeout=30)
         self.gate.wait_for_gone(f"/{APP}", before + 1)
+
+
+class Limits(unittest.TestCase):
+    def test_a_limit_of_the_gates_is_waited_for_and_what_was_refused_reaches_nobody(self):
+        fal = FakeFal()
+        self.addCleanup(fal.stop)
+        rule = '[[limits.rule]]\nname = "calls"\nof = "requests"\nby = "all"\namount = 1\nper_ms = 1000\n'
+        gate = Gate(fal.settings, KEYS, rule, env={"FAL_KEY": GATE_KEY, "CALLER_KEYS": f"tests {CALLER_KEY}"})
+        self.addCleanup(gate.stop)
+        for _ in range(3):
+            self.assertEqual(sync().run(APP, {"prompt": "x"}), {"echo": {"prompt": "x"}})
+        self.assertEqual(len(fal.calls), 3)
