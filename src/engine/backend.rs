@@ -82,7 +82,8 @@ pub trait Backend: Send {
     /// Evaluates the UNet once for every row and steps each row.
     ///
     /// # Errors
-    /// [`BackendError`] when the device fails or a row has the wrong shape; the latents are then unusable.
+    /// [`BackendError`] when the device fails or a row has the wrong shape; the latents are then unusable. After
+    /// [`BackendError::NotFinite`] those of the rows that it does not name are stepped, where it names any.
     fn step(&mut self, rows: &mut [StepRow<'_>]) -> Result<(), BackendError>;
 
     /// Decodes latents to pictures.
@@ -132,6 +133,8 @@ pub enum BackendError {
     NotFinite {
         /// The part that overflowed.
         part: &'static str,
+        /// The rows at fault, by their place in the call; none where the backend cannot tell.
+        rows: Vec<usize>,
     },
     /// A row does not fit the model or its neighbours.
     #[error("row has {got} values where the model takes {want}")]

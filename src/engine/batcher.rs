@@ -119,8 +119,11 @@ impl<'a> Batcher<'a> {
                 self.floor.stand(standing);
             }
             Err(error) => {
+                let named = at_fault(&error, standing.len());
                 let cause = told(error);
-                self.floor.fail_rows(&standing, &cause);
+                let (failed, encoded) = parted(standing, &named);
+                self.floor.fail_rows(&failed, &cause);
+                self.floor.stand(encoded);
                 self.lose_trust(&cause);
             }
         }
@@ -135,7 +138,13 @@ impl<'a> Batcher<'a> {
                 let embed = now.elapsed();
                 for (queued, text) in jobs.into_iter().zip(texts) {
                     self.shared.metrics().waited(calls - queued.calls);
-                    self.floor.seat(queued, text, (now, embed));
+                    match text {
+                        Some(text) => self.floor.seat(queued, text, (now, embed)),
+                        None => {
+                            let cause = told(BackendError::NotFinite { part: "text_encoder", rows: Vec::new() });
+                            queued.answer.give(Err(EngineError::Backend { rows: 1, cause }));
+                        }
+                    }
                 }
             }
             Err(error) => {
@@ -160,7 +169,11 @@ impl<'a> Batcher<'a> {
         self.floor.spent(rows, (Phase::Step, took), calls);
         match stepped {
             Ok(()) => self.ledger.made(Phase::Step, (size, rows.len()), took),
-            Err(error) => self.fail(rows, error),
+            Err(error) => {
+                let named = at_fault(&error, rows.len());
+                let failed: Vec<usize> = named.into_iter().map(|at| rows[at]).collect();
+                self.fail(&failed, error);
+            }
         }
     }
 
@@ -239,6 +252,23 @@ impl<'a> Batcher<'a> {
             self.floor.fail_all(cause);
         }
     }
+}
+
+/// The rows of a call, by their place in it, that its failure takes: those that it names, or all.
+fn at_fault(error: &BackendError, rows: usize) -> Vec<usize> {
+    match error {
+        BackendError::NotFinite { rows: named, .. } if !named.is_empty() => {
+            named.iter().copied().filter(|at| *at < rows).collect()
+        }
+        _ => (0..rows).collect(),
+    }
+}
+
+/// Rows that failed, and those that did not.
+fn parted(rows: Vec<Standing>, failed: &[usize]) -> (Vec<Standing>, Vec<Standing>) {
+    let (failed, others): (Vec<_>, Vec<_>) = rows.into_iter().enumerate().partition(|(at, _)| failed.contains(at));
+    let rows = |some: Vec<(usize, Standing)>| some.into_iter().map(|(_, row)| row).collect();
+    (rows(failed), rows(others))
 }
 
 /// Passes a report on to the log and to those who watch the state.

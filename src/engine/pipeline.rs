@@ -75,7 +75,7 @@ impl Pipeline {
         let recipe = Recipe::new(job, &self.facts, &self.schedule, 1).expect("one step of a fitting picture fits");
         // The cache may hold what the backend has lost in a panic.
         self.texts.clear();
-        let text = self.embed(&[&recipe.prompt])?.remove(0);
+        let text = self.embed(&[&recipe.prompt])?.remove(0).ok_or_else(|| overflow("text_encoder", vec![0]))?;
         let mut row = Row::new(&recipe, 0, text, &self.facts);
         self.encode(&mut [&mut row])?;
         self.step(&mut [&mut row])?;
@@ -87,8 +87,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Embeds prompts, one result each. Known prompts cost nothing, and equal ones are embedded once.
-    pub(super) fn embed(&mut self, prompts: &[&str]) -> Result<Vec<TextRow>, BackendError> {
+    /// Embeds prompts, one result each: `None` for one whose embedding overflows. Known prompts cost nothing, and equal ones are
+    /// embedded once.
+    pub(super) fn embed(&mut self, prompts: &[&str]) -> Result<Vec<Option<TextRow>>, BackendError> {
         let tokens: Vec<TokenIds> = prompts.iter().map(|prompt| self.tokenizer.encode(prompt)).collect();
         // Held here, so that a batch of more prompts than the cache has places keeps all of its own.
         let mut known: HashMap<&TokenIds, TextRow> = HashMap::new();
@@ -101,16 +102,19 @@ impl Pipeline {
             }
         }
         for chunk in missing.chunks(self.facts.max_batch.max(1)) {
-            let texts = guard(&mut self.trust, || counted(self.backend.embed(chunk)?, chunk.len()))?;
+            let embed = |some: &[&TokenIds]| guard(&mut self.trust, || counted(self.backend.embed(some)?, some.len()));
+            let texts = all_or_one_by_one(chunk, embed)?;
             for (ids, text) in chunk.iter().zip(texts) {
+                let Some(text) = text else { continue };
                 self.texts.put((*ids).clone(), text.clone());
                 known.insert(ids, text);
             }
         }
-        Ok(tokens.iter().map(|ids| known[ids].clone()).collect())
+        Ok(tokens.iter().map(|ids| known.get(ids).cloned()).collect())
     }
 
-    /// Encodes rows of one size and noises them for their first timestep.
+    /// Encodes rows of one size and noises them for their first timestep. After [`BackendError::NotFinite`] those that it does not
+    /// name are encoded.
     pub(super) fn encode(&mut self, rows: &mut [&mut Row]) -> Result<(), BackendError> {
         for row in &mut *rows {
             row.draw_for_encode();
@@ -123,24 +127,36 @@ impl Pipeline {
                 row.encoding(mix.clean as f32, mix.noise as f32)
             })
             .collect();
-        let latents = guard(&mut self.trust, || counted(self.backend.encode(&inputs)?, inputs.len()))?;
-        for (row, latents) in rows.iter_mut().zip(latents) {
-            row.encoded(latents);
+        let encode =
+            |some: &[EncodeRow<'_>]| guard(&mut self.trust, || counted(self.backend.encode(some)?, some.len()));
+        let latents = all_or_one_by_one(&inputs, encode)?;
+        let mut overflowed = Vec::new();
+        for (at, (row, latents)) in rows.iter_mut().zip(latents).enumerate() {
+            match latents {
+                Some(latents) => row.encoded(latents),
+                None => overflowed.push(at),
+            }
         }
-        Ok(())
+        if overflowed.is_empty() { Ok(()) } else { Err(overflow("vae_encoder", overflowed)) }
     }
 
-    /// Takes the next step of every row, wherever each has come to.
+    /// Takes the next step of every row, wherever each has come to. After [`BackendError::NotFinite`] those that it does not name, if
+    /// it names any, have taken theirs.
     pub(super) fn step(&mut self, rows: &mut [&mut Row]) -> Result<(), BackendError> {
         for row in &mut *rows {
             row.draw_for_step();
         }
         let mut inputs: Vec<StepRow<'_>> = rows.iter_mut().filter_map(|row| row.stepping()).collect();
-        guard(&mut self.trust, || self.backend.step(&mut inputs))?;
-        for row in rows {
+        let stepped = guard(&mut self.trust, || self.backend.step(&mut inputs));
+        let overflowed = match &stepped {
+            Ok(()) => &[][..],
+            Err(BackendError::NotFinite { rows, .. }) if !rows.is_empty() => rows,
+            Err(_) => return stepped,
+        };
+        for (_, row) in rows.iter_mut().enumerate().filter(|(at, _)| !overflowed.contains(at)) {
             row.stepped();
         }
-        Ok(())
+        stepped
     }
 
     /// Decodes rows whose steps are all taken.
@@ -153,6 +169,30 @@ impl Pipeline {
     pub(super) fn check(&mut self, pictures: &[&Picture]) -> Result<Vec<bool>, BackendError> {
         guard(&mut self.trust, || counted(self.backend.judge(pictures)?, pictures.len()))
     }
+}
+
+/// Runs a call for all rows, and where something in it overflows, for each row alone: `None` for those that overflow. The call must
+/// leave its rows as they were.
+fn all_or_one_by_one<R, T>(
+    rows: &[R],
+    mut call: impl FnMut(&[R]) -> Result<Vec<T>, BackendError>,
+) -> Result<Vec<Option<T>>, BackendError> {
+    match call(rows) {
+        Ok(results) => Ok(results.into_iter().map(Some).collect()),
+        Err(BackendError::NotFinite { .. }) if rows.len() > 1 => {
+            let alone = |row| match call(std::slice::from_ref(row)) {
+                Ok(mut results) => Ok(results.pop()),
+                Err(BackendError::NotFinite { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
+            rows.iter().map(alone).collect()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn overflow(part: &'static str, rows: Vec<usize>) -> BackendError {
+    BackendError::NotFinite { part, rows }
 }
 
 /// Runs a call of the backend; a panic becomes an error and costs the backend its trust.

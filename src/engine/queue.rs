@@ -149,6 +149,11 @@ impl Shared {
     fn check_deadline(&self, recipe: &Recipe, now: Instant) -> Result<(), EngineError> {
         let Some(start_by) = recipe.start_by else { return Ok(()) };
         let queue = self.lock();
+        // Who is not let in anyhow is not reckoned for.
+        queue.door.check()?;
+        if recipe.order != Order::Supersedes && queue.waiting.len() >= self.limit {
+            return Err(EngineError::Full { limit: self.limit });
+        }
         let Some(desk) = queue.desk.clone() else { return Ok(()) };
         let waiting: Vec<Waiting> = queue.waiting.iter().map(|queued| queued.waiting(queue.calls)).collect();
         drop(queue);

@@ -54,8 +54,30 @@ async fn an_overflow_takes_only_the_picture_that_overflows() {
     let tickets = [1, 2].map(|seed| engine.submit(job(seed)).unwrap());
     let [first, second] = tickets;
     let failed = result(first).await.unwrap_err();
-    assert!(matches!(&**cause(&failed), BackendError::NotFinite { part: "vae_decoder" }));
+    assert!(matches!(&**cause(&failed), BackendError::NotFinite { part: "vae_decoder", .. }));
     assert!(vec![painted(second).await] == alone(job(2)).await);
+}
+
+#[tokio::test]
+async fn an_overflow_before_there_is_a_picture_takes_only_its_own_row_too() {
+    for (part, named) in
+        [(FakePart::Embed, "text_encoder"), (FakePart::Encode, "vae_encoder"), (FakePart::Step, "unet")]
+    {
+        let (engine, control) = engine(batches_of(2)).await;
+        if part == FakePart::Step {
+            // A step cannot be taken twice: the call itself says whose row it was.
+            control.inject(part, 0, FakeFault::NotFiniteRow(0));
+        } else {
+            // The common call overflows, then the first row alone does.
+            control.inject(part, 0, FakeFault::NotFinite);
+            control.inject(part, 1, FakeFault::NotFinite);
+        }
+        let [first, second] = [1, 2].map(|seed| engine.submit(job(seed)).unwrap());
+        let failed = result(first).await.unwrap_err();
+        assert!(matches!(&**cause(&failed), BackendError::NotFinite { part, .. } if *part == named), "{part:?}");
+        assert!(matches!(failed, EngineError::Backend { rows: 1, .. }), "{part:?}");
+        assert!(vec![painted(second).await] == alone(job(2)).await, "{part:?}");
+    }
 }
 
 #[tokio::test]

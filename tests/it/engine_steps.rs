@@ -199,10 +199,19 @@ async fn a_row_whose_client_is_gone_leaves_at_the_next_step_and_makes_room() {
 
 /// A job with a deadline, after enough pictures that their costs are believed.
 async fn with_deadline(in_ms: u64) -> (Result<Ticket, EngineError>, FakeControl, EngineMetrics) {
+    behind(0, quick(), in_ms).await
+}
+
+/// The same behind so many jobs that wait.
+async fn behind(
+    waiting: u64,
+    settings: EngineSettings,
+    in_ms: u64,
+) -> (Result<Ticket, EngineError>, FakeControl, EngineMetrics) {
     let cost = Duration::from_millis(20);
     let (opened, control) = FakeBackend::open(FakeSettings { step: cost, ..FakeSettings::default() });
     let metrics = EngineMetrics::unregistered();
-    let one = EngineSettings { max_batch: NonZeroUsize::MIN, ..quick() };
+    let one = EngineSettings { max_batch: NonZeroUsize::MIN, ..settings };
     let engine = Engine::start_measured(one, metrics.clone(), |_| Ok(opened));
     within(engine.ready()).await.unwrap();
     for seed in 0..3 {
@@ -210,11 +219,23 @@ async fn with_deadline(in_ms: u64) -> (Result<Ticket, EngineError>, FakeControl,
     }
     control.clear();
     let running = stepping(&engine, &control, job(1)).await;
+    let before: Vec<_> = (0..waiting).map(|seed| engine.submit(job(10 + seed)).unwrap()).collect();
     let start_by = Some(Instant::now() + Duration::from_millis(in_ms));
     let submitted = engine.submit(Job { start_by, ..job(2) });
     control.release(FakePart::Step);
     painted(running).await;
+    for ticket in before {
+        painted(ticket).await;
+    }
     (submitted, control, metrics)
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_before_anything_is_reckoned() {
+    let settings = EngineSettings { queue: NonZeroUsize::MIN, ..quick() };
+    let (submitted, _, metrics) = behind(1, settings, 40).await;
+    assert!(matches!(submitted, Err(EngineError::Full { limit: 1 })), "{submitted:?}");
+    assert_eq!(metrics.jobs(Outcome::TooLate), 0);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use falgate::engine::{
     Backend as _, BackendError, EncodeRow, Latents, LoadProgress, Picture, Provider, StepRow, TextRow,
 };
 
+use super::engine_support::deviation;
 use super::onnx_support::{Deviations, Tensors, assembled, half, model, open, places, single};
 
 /// Opens a folder that must be refused.
@@ -245,11 +246,31 @@ fn rows_of_the_wrong_size_or_of_another_backend_are_refused() {
 }
 
 #[test]
+fn a_row_that_overflows_in_the_unet_is_named_and_its_neighbour_is_stepped_as_if_alone() {
+    let Some(mut open) = half() else { return };
+    let text = OnnxBackend::text(vec![0.1; 77 * 32]);
+    let guidance = [0.0; 32];
+    let sound = || OnnxBackend::latents(8, 8, vec![0.5; 256]).unwrap();
+    let mut row = |all: &mut [&mut Latents]| {
+        let mut rows: Vec<_> =
+            all.iter_mut().map(|latents| StepRow { output: 1.0, ..step(latents, &guidance, &text) }).collect();
+        open.backend.step(&mut rows)
+    };
+    let (mut alone, mut large, mut beside) = (sound(), OnnxBackend::latents(8, 8, vec![1e9; 256]).unwrap(), sound());
+    row(&mut [&mut alone]).unwrap();
+    let error = row(&mut [&mut large, &mut beside]).unwrap_err();
+    assert!(matches!(&error, BackendError::NotFinite { part: "unet", rows } if *rows == [0]), "{error:?}");
+    let read = |latents: &Latents| open.backend.read_latents(latents).unwrap();
+    let [alone, beside] = [&alone, &beside].map(read);
+    assert!(deviation(&beside, &alone) < 5e-2 && deviation(&beside, &[0.5; 256]) > 1e-3);
+}
+
+#[test]
 fn what_overflows_half_precision_is_an_error_and_no_black_picture() {
     let Some(mut open) = half() else { return };
     let latents = OnnxBackend::latents(8, 8, vec![1e9; 256]).unwrap();
     let error = open.backend.decode(&[&latents]).unwrap_err();
-    assert!(matches!(error, BackendError::NotFinite { part: "vae_decoder" }), "{error}");
+    assert!(matches!(error, BackendError::NotFinite { part: "vae_decoder", .. }), "{error}");
 }
 
 #[test]

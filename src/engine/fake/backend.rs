@@ -64,7 +64,8 @@ impl FakeBackend {
         match fault {
             None => Ok(()),
             Some(FakeFault::Fail) => Err(BackendError::Run { part, cause: "injected".into() }),
-            Some(FakeFault::NotFinite) => Err(BackendError::NotFinite { part }),
+            Some(FakeFault::NotFinite) => Err(BackendError::NotFinite { part, rows: (0..rows).collect() }),
+            Some(FakeFault::NotFiniteRow(row)) => Err(BackendError::NotFinite { part, rows: vec![row] }),
             Some(FakeFault::OutOfMemory) => Err(BackendError::OutOfMemory),
             Some(FakeFault::Panic) => panic!("injected"),
         }
@@ -132,8 +133,15 @@ impl Backend for FakeBackend {
     }
 
     fn step(&mut self, rows: &mut [StepRow<'_>]) -> Result<(), BackendError> {
-        self.enter(FakePart::Step, rows.len(), rows.iter().map(|row| row.timestep).collect())?;
-        rows.iter_mut().try_for_each(|row| self.step_row(row))
+        let entered = self.enter(FakePart::Step, rows.len(), rows.iter().map(|row| row.timestep).collect());
+        let overflowed = match &entered {
+            Ok(()) => &[][..],
+            Err(BackendError::NotFinite { rows, .. }) => rows,
+            Err(_) => return entered,
+        };
+        let others = rows.iter_mut().enumerate().filter(|(at, _)| !overflowed.contains(at));
+        others.map(|(_, row)| row).try_for_each(|row| self.step_row(row))?;
+        entered
     }
 
     fn decode(&mut self, rows: &[&Latents]) -> Result<Vec<Picture>, BackendError> {
@@ -161,7 +169,7 @@ impl Backend for FakeBackend {
 fn decode_row(row: &Latents, factor: u32) -> Result<Picture, BackendError> {
     let values = &canvas(row)?.values;
     if !values.iter().all(|value| value.is_finite()) {
-        return Err(BackendError::NotFinite { part: "vae_decoder" });
+        return Err(BackendError::NotFinite { part: "vae_decoder", rows: Vec::new() });
     }
     let want = (row.width * row.height) as usize;
     paint::grow(values, row.width, row.height, factor).ok_or(BackendError::Shape { got: values.len(), want })

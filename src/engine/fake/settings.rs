@@ -24,8 +24,10 @@ pub enum FakePart {
 pub enum FakeFault {
     /// The call fails as a runtime's error does.
     Fail,
-    /// The call fails as half-precision overflow does.
+    /// The call fails as half-precision overflow does, for all of its rows.
     NotFinite,
+    /// One row of the call fails as half-precision overflow does: its place in the call.
+    NotFiniteRow(usize),
     /// The call fails for want of device memory.
     OutOfMemory,
     /// The call panics.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Backend, BackendError, EncodeRow, Latents, ModelFacts, Picture, StepRow, TextRow, TokenIds};
 use super::batches::calls;
 use super::checker::Checker;
-use super::session::{Part, run_error};
+use super::session::{Part, is_finite, run_error};
 use super::signature::{self, CHANNELS, Timestep};
 use super::{pixels, tensors};
 
@@ -176,6 +176,7 @@ impl Backend for OnnxBackend {
             Timestep::Scalar | Timestep::One => rows.iter().map(|row| row.timestep).collect(),
         };
         let tokens = self.facts.prompt_tokens;
+        let mut overflowed = Vec::new();
         for call in calls(&keys, signature.batch, self.facts.max_batch) {
             let batch = call.slots.len();
             let mut sample = Vec::with_capacity(batch * len);
@@ -209,13 +210,18 @@ impl Backend for OnnxBackend {
             if let Some((element, _)) = &signature.guidance {
                 inputs.push((Cow::Borrowed("timestep_cond"), tensor(element, &[batch, guidance], cond)?));
             }
-            let (_, output) = part.run(inputs, &signature.output)?;
+            let (_, output) = part.run_unchecked(inputs, &signature.output)?;
             sized(output.len(), batch * len)?;
             for (slot, output) in call.slots.iter().zip(output.chunks_exact(len)).take(call.kept) {
-                advance(&mut rows[*slot], output)?;
+                // A row's values are its own: what overflows in one leaves its neighbours as they are.
+                if is_finite(output) {
+                    advance(&mut rows[*slot], output)?;
+                } else {
+                    overflowed.push(*slot);
+                }
             }
         }
-        Ok(())
+        if overflowed.is_empty() { Ok(()) } else { Err(BackendError::NotFinite { part: "unet", rows: overflowed }) }
     }
 
     fn decode(&mut self, rows: &[&Latents]) -> Result<Vec<Picture>, BackendError> {

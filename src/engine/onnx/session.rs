@@ -85,18 +85,27 @@ impl Part {
         output: &str,
     ) -> Result<(Vec<usize>, Vec<f32>), BackendError> {
         let part = self.name;
+        let (shape, values) = self.run_unchecked(inputs, output)?;
+        if is_finite(&values) { Ok((shape, values)) } else { Err(BackendError::NotFinite { part, rows: Vec::new() }) }
+    }
+
+    /// As [`Part::run`], for whoever looks at the values row by row.
+    ///
+    /// # Errors
+    /// [`BackendError`] when the runtime fails.
+    pub(super) fn run_unchecked(
+        &mut self,
+        inputs: Vec<(Cow<'static, str>, DynValue)>,
+        output: &str,
+    ) -> Result<(Vec<usize>, Vec<f32>), BackendError> {
+        let part = self.name;
         let failed = |cause| run_error(part, cause);
         let outputs = self.session.run(inputs).map_err(failed)?;
         let value = outputs.get(output).ok_or_else(|| {
             let cause = format!("no output {output}").into();
             BackendError::Run { part, cause }
         })?;
-        let (shape, values) = tensors::read(value).map_err(failed)?;
-        if values.iter().all(|value| value.is_finite()) {
-            Ok((shape, values))
-        } else {
-            Err(BackendError::NotFinite { part })
-        }
+        tensors::read(value).map_err(failed)
     }
 
     /// Runs the graph and copies one output of booleans out.
@@ -118,6 +127,11 @@ impl Part {
         let (_, flags) = value.try_extract_tensor::<bool>().map_err(failed)?;
         Ok(flags.to_vec())
     }
+}
+
+/// Whether there is neither NaN nor infinity in it.
+pub(super) fn is_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
 }
 
 /// A failed run: out of memory, or anything else.
