@@ -107,7 +107,9 @@ impl<'a> Batcher<'a> {
         // A job whose prompt could not be embedded has no rows here.
         let mut standing: Vec<Standing> = rows.iter().filter_map(|job| self.floor.begin(*job, &facts, calls)).collect();
         let Some(size) = standing.first_mut().map(|first| first.row_mut().size()) else { return };
-        standing.iter().for_each(|row| self.ledger.turns.take(row.lane()));
+        for (lane, turn) in standing.iter().map(Standing::turn) {
+            self.ledger.turns.take(lane, turn, self.ledger.limits.rows);
+        }
         let mut borrowed: Vec<&mut Row> = standing.iter_mut().map(Standing::row_mut).collect();
         let encoded = self.pipeline.encode(&mut borrowed);
         let took = begun.elapsed();

@@ -24,6 +24,8 @@ struct Guest {
     recipe: Recipe,
     text: TextRow,
     since: Instant,
+    /// The turn that all lanes had come to when it came.
+    turn: u64,
     answer: Option<Answer>,
     /// What is done, with the checker's flag.
     pictures: Vec<Option<(Picture, bool)>>,
@@ -37,6 +39,7 @@ pub(super) struct Standing {
     guest: u64,
     place: usize,
     lane: Lane,
+    turn: u64,
     row: Row,
     safety: SafetyCheck,
     /// The UNet call that was the last when this row was last in a call.
@@ -57,20 +60,21 @@ impl Standing {
         &mut self.row
     }
 
-    /// Whose row it is.
-    pub(super) const fn lane(&self) -> Lane {
-        self.lane
+    /// Whose row it is, and the turn that all lanes had come to when its job came.
+    pub(super) const fn turn(&self) -> (Lane, u64) {
+        (self.lane, self.turn)
     }
 }
 
 impl Floor {
     /// Takes a job whose first row begins now; its prompt took `embed`.
     pub(super) fn seat(&mut self, queued: Queued, text: TextRow, (now, embed): (Instant, Duration)) {
-        let Queued { id, recipe, since, answer, .. } = queued;
+        let Queued { id, recipe, since, turn, answer, .. } = queued;
         self.guests.push(Guest {
             id,
             text,
             since,
+            turn,
             answer: Some(answer),
             pictures: vec![None; recipe.seeds.len()],
             timings: Timings { queued: now.saturating_duration_since(since), encode: embed, ..Timings::default() },
@@ -86,8 +90,8 @@ impl Floor {
         let seed = *guest.recipe.seeds.get(place)?;
         guest.begun += 1;
         let row = Row::new(&guest.recipe, seed, guest.text.clone(), facts);
-        let (lane, safety) = (guest.recipe.lane, guest.recipe.safety);
-        Some(Standing { guest: id, place, lane, row, safety, last_call: calls })
+        let (lane, safety, turn) = (guest.recipe.lane, guest.recipe.safety, guest.turn);
+        Some(Standing { guest: id, place, lane, turn, row, safety, last_call: calls })
     }
 
     /// Takes rows that were encoded.
@@ -100,7 +104,7 @@ impl Floor {
         self.guests.iter().filter(|guest| guest.begun < guest.recipe.seeds.len()).map(|guest| {
             let rows = guest.recipe.seeds.len() - guest.begun;
             let of_recipe = guest.recipe.waiting(guest.since);
-            (guest.id, Waiting { rows, start_by: None, begun: true, ..of_recipe })
+            (guest.id, Waiting { rows, start_by: None, begun: true, turn: guest.turn, ..of_recipe })
         })
     }
 

@@ -42,6 +42,8 @@ struct Queue {
     next_id: u64,
     /// UNet calls that have begun.
     calls: u64,
+    /// The turn that all lanes have come to.
+    turn: u64,
     /// Lanes with rows under way, and the newest job of each that takes the place of older ones.
     lanes: Vec<(Lane, Option<u64>)>,
     /// The device as it will be after the call that is being made, for forecasts; `None` before the first.
@@ -74,6 +76,7 @@ impl Shared {
                 door: Door::Loading,
                 next_id: 0,
                 calls: 0,
+                turn: 0,
                 lanes: Vec::new(),
                 desk: None,
             }),
@@ -132,12 +135,12 @@ impl Shared {
             *job = Some(recipe);
             return Err(EngineError::Full { limit: self.limit });
         }
-        let (id, calls) = (queue.next_id, queue.calls);
+        let (id, calls, turn) = (queue.next_id, queue.calls, queue.turn);
         queue.next_id += 1;
         if recipe.order == Order::Supersedes {
             queue.supersede(recipe.lane, id);
         }
-        queue.waiting.push_back(Queued { id, recipe, since: now, calls, answer });
+        queue.waiting.push_back(Queued { id, recipe, since: now, calls, placed: 0, turn, answer });
         self.metrics.set_waiting(queue.waiting.len());
         drop(queue);
         superseded.into_iter().for_each(|queued| queued.answer.give(Err(EngineError::Superseded)));
@@ -208,6 +211,7 @@ impl Shared {
                 continue;
             }
             queue.lanes = floor.lanes().map(|lane| (lane, None)).collect();
+            queue.turn = ledger.turns.now();
             let seen = queue.seen(floor);
             let decision = seen.decide(ledger, queue.door.outlook(), now);
             queue = match &decision {
@@ -231,6 +235,11 @@ impl Shared {
                 Decision::Step(rows) => {
                     let rows = rows.clone();
                     queue.calls += 1;
+                    let placed = seen.places(ledger, now);
+                    let placed: Vec<u64> = placed.into_iter().map(|index| seen.waiting[index].0).collect();
+                    for queued in queue.waiting.iter_mut().filter(|queued| placed.contains(&queued.id)) {
+                        queued.placed += 1;
+                    }
                     queue.desk = Some(Arc::new(seen.after(decision, ledger, now)));
                     return Some(Work::Step(rows));
                 }

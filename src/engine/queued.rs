@@ -16,13 +16,18 @@ pub(super) struct Queued {
     pub(super) since: Instant,
     /// UNet calls that had begun when it came.
     pub(super) calls: u64,
+    /// UNet calls since then that began although it had a place.
+    pub(super) placed: u64,
+    /// The turn that all lanes had come to when it came.
+    pub(super) turn: u64,
     pub(super) answer: Answer,
 }
 
 impl Queued {
     /// What a decision needs to know of it after `calls` UNet calls.
     pub(super) fn waiting(&self, calls: u64) -> Waiting {
-        Waiting { waited: calls - self.calls, ..self.recipe.waiting(self.since) }
+        let Self { placed, turn, .. } = *self;
+        Waiting { waited: calls - self.calls, placed, turn, ..self.recipe.waiting(self.since) }
     }
 }
 

@@ -59,6 +59,8 @@ impl Recipe {
             since,
             start_by: self.start_by,
             waited: 0,
+            placed: 0,
+            turn: 0,
             begun: false,
             safety: self.safety,
         }

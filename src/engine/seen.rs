@@ -19,11 +19,20 @@ pub(super) struct Seen {
 impl Seen {
     /// What the device does next.
     pub(super) fn decide(&self, ledger: &Ledger, outlook: Outlook, now: Instant) -> Decision {
+        self.show(ledger, outlook, now, plan::next)
+    }
+
+    /// The jobs that have a place: indices, one a row.
+    pub(super) fn places(&self, ledger: &Ledger, now: Instant) -> Vec<usize> {
+        if self.waiting.is_empty() { Vec::new() } else { self.show(ledger, Outlook::Open, now, |scene| scene.places()) }
+    }
+
+    fn show<T>(&self, ledger: &Ledger, outlook: Outlook, now: Instant, look: impl FnOnce(&Scene<'_>) -> T) -> T {
         let waiting: Vec<Waiting> = self.waiting.iter().map(|(_, job)| *job).collect();
         let Ledger { limits, costs, turns, sides } = ledger;
         let (limits, sides) = (*limits, *sides);
         let (running, checking) = (&self.running, &self.checking);
-        plan::next(&Scene { waiting: &waiting, running, checking, turns, costs, sides, limits, outlook, now })
+        look(&Scene { waiting: &waiting, running, checking, turns, costs, sides, limits, outlook, now })
     }
 
     /// The device as it will be after a decision was carried out, without the jobs that still wait in the queue then.
@@ -32,6 +41,9 @@ impl Seen {
         let mut desk = Desk::new(ledger.clone(), now, running);
         self.checking.iter().for_each(|picture| desk.painted(*picture, 0));
         self.waiting.iter().for_each(|(_, job)| desk.came(*job, 0));
+        if matches!(decision, Decision::Step(_)) {
+            desk.pass_over(&self.places(ledger, now));
+        }
         desk.apply(decision);
         desk.keep_begun();
         desk

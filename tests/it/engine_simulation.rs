@@ -63,6 +63,20 @@ fn a_newcomer_of_whole_requests_waits_for_a_whole_request() {
 }
 
 #[test]
+fn steps_never_stand_still_longer_than_a_step_takes_where_more_paint_than_there_are_places() {
+    // Where the autoencoder takes longer than the steps it keeps places free: newcomers find one and do not wait for two steps,
+    // so that as many as there are places may be encoded at once, beside one row to decode.
+    let longest = [16.0, 24.0 + 9.0, 200.0];
+    for (device, longest) in devices().iter().zip(longest) {
+        for painters in [16, 24, 64] {
+            let crowd = Crowd { steps: vec![4, 1, 2], ..crowd(painters, 3) };
+            let report = simulate(&crowd, device, Policy::Steps);
+            assert!(report.longest_stall.as_secs_f64() <= longest / 1e3, "{painters} painters: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn every_painters_share_is_within_a_fifth_of_the_mean() {
     for device in &devices() {
         for painters in [2, 3, 8, 16, 64] {
@@ -108,10 +122,10 @@ fn joining_between_steps_costs_no_pictures_where_the_autoencoder_is_short_beside
 }
 
 #[test]
-fn joining_between_steps_costs_at_most_a_fifth_where_a_picture_takes_longer_to_decode_than_a_step() {
+fn joining_between_steps_costs_at_most_a_quarter_where_a_picture_takes_longer_to_decode_than_a_step() {
     for painters in [1, 2, 4, 8, 16, 64] {
         let share = share_of_whole_requests(painters, &devices()[1]);
-        assert!(share >= 0.8, "{painters} painters: {share}");
+        assert!(share >= 0.75, "{painters} painters: {share}");
     }
 }
 

@@ -36,6 +36,10 @@ pub(super) struct Waiting {
     pub(super) start_by: Option<Instant>,
     /// UNet calls that have begun since it came.
     pub(super) waited: u64,
+    /// Those of them that began although it had a place.
+    pub(super) placed: u64,
+    /// The turn that all lanes had come to when it came.
+    pub(super) turn: u64,
     /// Whether a row of it has begun.
     pub(super) begun: bool,
     /// Whether its pictures are checked.
@@ -179,7 +183,8 @@ pub(super) enum Decision {
 ///
 /// Between two UNet calls at most one encode, one decode and one check take place, together no longer than the step that waits for
 /// them as far as costs are known, the kind first whose last turn is longer ago. One row goes in any case, and so does every
-/// row with a place that has waited for a step already. Where nothing steps, nobody is held up, and all that can shares a call.
+/// newcomer that found a place when it came and has waited for a step already. Where nothing steps, nobody is held up, and
+/// all that can shares a call.
 pub(super) fn next(scene: &Scene<'_>) -> Decision {
     let places = scene.places();
     if let Some(until) = scene.lingering(&places) {
@@ -199,9 +204,17 @@ pub(super) fn next(scene: &Scene<'_>) -> Decision {
     if steps.is_empty() { Decision::Idle } else { Decision::Step(steps) }
 }
 
+impl Waiting {
+    /// Whether it found a place as soon as it came, and has been passed over by a UNet call. Who had to wait for a place has
+    /// waited longer than that anyhow: such jobs are encoded as fast as steps are not held up by it.
+    const fn is_overdue(&self) -> bool {
+        self.waited > 0 && self.placed == self.waited
+    }
+}
+
 impl Scene<'_> {
     /// The waiting rows that have a place on the device now: indices of their jobs, in order of their turns.
-    fn places(&self) -> Vec<usize> {
+    pub(super) fn places(&self) -> Vec<usize> {
         let undecoded = self.running.iter().filter(|row| row.steps_left == 0).count();
         let stepping = self.running.len() - undecoded;
         // Pictures that pile up before the decoder are finished first.
@@ -242,7 +255,7 @@ impl Scene<'_> {
 
     /// The next rows to encode, unless a step comes first.
     fn encodes(&self, places: &[usize], steps: &[usize]) -> Option<Vec<usize>> {
-        let overdue = |index: &&usize| self.waiting[**index].waited > 0;
+        let overdue = |index: &&usize| self.waiting[**index].is_overdue();
         let first = places.iter().find(overdue).or(places.first())?;
         let size = self.waiting[*first].size;
         let rows: Vec<usize> = places.iter().copied().filter(|index| self.waiting[*index].size == size).collect();

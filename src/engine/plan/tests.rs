@@ -69,6 +69,8 @@ impl Given {
             since: self.now,
             start_by: None,
             waited: 0,
+            placed: 0,
+            turn: 0,
             begun: false,
             safety: SafetyCheck::Skipped,
         }
@@ -152,7 +154,7 @@ fn no_lane_gets_a_second_row_before_another_waiting_lane_gets_its_first() {
     given.waiting = vec![greedy, given.job(), given.job()];
     assert_eq!(given.decide(), Decision::Encode(vec![0, 1, 2]));
     // Nor later, when the greedy lane has had rows and another one comes.
-    given.turns.take(greedy.lane);
+    given.turns.take(greedy.lane, 0, 3);
     given.waiting = vec![Waiting { begun: true, ..greedy }, given.job()];
     given.running = vec![stepping(1), stepping(1)];
     assert_eq!(given.decide(), Decision::Encode(vec![1]));
@@ -175,7 +177,7 @@ fn equals_go_by_their_deadlines() {
 fn a_turn_goes_before_a_deadline() {
     let mut given = Given::new(1);
     let hurried = Waiting { start_by: Some(given.now + MS), ..given.job() };
-    given.turns.take(hurried.lane);
+    given.turns.take(hurried.lane, 0, 1);
     given.waiting = vec![hurried, given.job()];
     assert_eq!(given.decide(), Decision::Encode(vec![1]));
 }
@@ -228,12 +230,32 @@ fn a_newcomer_waits_at_most_one_step() {
     assert_eq!(given.decide(), Decision::Step(vec![0]));
     // The step was made: now it goes, whatever it costs, and so do all that came with it.
     given.sides.note(Phase::Step, 10 * MS);
-    let overdue = Waiting { waited: 1, ..given.job() };
-    given.waiting = vec![overdue, overdue, given.job()];
+    let overdue = || Waiting { waited: 1, placed: 1, ..given.job() };
+    given.waiting = vec![overdue(), overdue(), given.job()];
     assert_eq!(given.decide(), Decision::Encode(vec![0, 1]));
     // Also after another encode, of another size for instance.
     given.sides.note(Phase::Encode, 50 * MS);
     assert_eq!(given.decide(), Decision::Encode(vec![0, 1]));
+}
+
+#[test]
+fn those_who_had_to_wait_for_a_place_do_not_hold_up_the_steps() {
+    let mut given = Given::new(4).costing([8, 10, 10]);
+    given.running = vec![stepping(3)];
+    given.waiting = (0..3).map(|_| Waiting { waited: 5, placed: 1, ..given.job() }).collect();
+    assert_eq!(given.decide(), Decision::Encode(vec![0]), "two would take longer than the step");
+    given.waiting.iter_mut().for_each(|job| job.waited = 1);
+    assert_eq!(given.decide(), Decision::Encode(vec![0, 1, 2]), "newcomers do not wait for another one");
+}
+
+#[test]
+fn a_deadline_far_away_does_not_go_before_a_job_without_one() {
+    let mut given = Given::new(1);
+    let by = |ms: u32| Some(given.now + ms * MS);
+    given.waiting = vec![Waiting { start_by: by(30_000), ..given.job() }, given.job()];
+    assert_eq!(given.decide(), Decision::Encode(vec![1]));
+    given.waiting = vec![given.job(), Waiting { start_by: by(300), ..given.job() }];
+    assert_eq!(given.decide(), Decision::Encode(vec![1]));
 }
 
 #[test]
@@ -279,7 +301,7 @@ fn all_that_waits_shares_a_call_where_nothing_steps() {
 #[test]
 fn nobody_begins_where_all_places_are_taken_or_pictures_pile_up_before_the_decoder() {
     let mut given = Given::new(2);
-    given.waiting = vec![Waiting { waited: 9, ..given.job() }];
+    given.waiting = vec![Waiting { waited: 9, placed: 9, ..given.job() }];
     given.running = vec![stepping(1), stepping(2)];
     assert_eq!(given.decide(), Decision::Step(vec![0, 1]));
     given.running = vec![stepping(1), finished(), finished()];
@@ -316,7 +338,7 @@ proptest! {
         given.waiting = waiting
             .into_iter()
             .map(|(lane, size, rows, waited)| {
-                Waiting { lane: lanes[lane], size: (64 * size, 64), rows, waited, ..given.job() }
+                Waiting { lane: lanes[lane], size: (64 * size, 64), rows, waited, placed: waited, ..given.job() }
             })
             .collect();
         given.running = running;

@@ -97,9 +97,17 @@ pub fn simulate(crowd: &Crowd, device: &Device, policy: Policy) -> Report {
         while let Some(Reverse((at, painter))) = strokes.peek().copied().filter(|Reverse((at, _))| *at <= now) {
             strokes.pop();
             tally.came(painter, at);
-            table.came(waiting(crowd, device, (at, painter)), painter);
+            let stroke = waiting(crowd, device, (at, painter));
+            table.came(Waiting { turn: table.turn(), ..stroke }, painter);
         }
-        match table.advance() {
+        let (before, held_up) = (table.now(), table.is_stepping());
+        let event = table.advance();
+        match (&event, held_up) {
+            (Event::Stepped(_), _) => tally.went_on(),
+            (_, true) => tally.stood_still(table.now() - before),
+            _ => {}
+        }
+        match event {
             Event::Idle => match strokes.peek() {
                 Some(Reverse((next, _))) => table.pass(*next),
                 None => break,
@@ -131,6 +139,8 @@ fn waiting(crowd: &Crowd, device: &Device, (since, painter): (Instant, usize)) -
         since,
         start_by: None,
         waited: 0,
+        placed: 0,
+        turn: 0,
         begun: false,
         safety: SafetyCheck::Skipped,
     }
@@ -163,6 +173,14 @@ impl Table {
         }
     }
 
+    /// The turn that all have come to, where there are turns.
+    const fn turn(&self) -> u64 {
+        match self {
+            Self::Desk(desk) => desk.turn(),
+            Self::Whole(_) => 0,
+        }
+    }
+
     fn pass(&mut self, time: Instant) {
         match self {
             Self::Desk(desk) => desk.pass(time),
@@ -175,6 +193,11 @@ impl Table {
             Self::Desk(desk) => desk.came(job, painter),
             Self::Whole(whole) => whole.came(job, painter),
         }
+    }
+
+    /// Whether a row waits for a step that others could join.
+    fn is_stepping(&self) -> bool {
+        matches!(self, Self::Desk(desk) if desk.is_stepping())
     }
 
     fn advance(&mut self) -> Event {

@@ -17,6 +17,8 @@ pub struct Report {
     pub rows_per_call: f64,
     /// UNet calls that began between a stroke and its first call, at most.
     pub longest_wait: u64,
+    /// How long rows that had a step to take waited between two UNet calls, at most; nothing where requests run whole.
+    pub longest_stall: Duration,
     /// Pictures of the painter with the fewest, as a share of the mean.
     pub fewest: f64,
     /// Pictures of the painter with the most, as a share of the mean.
@@ -39,12 +41,15 @@ pub(super) struct Tally {
     calls: u64,
     rows: usize,
     longest_wait: u64,
+    stall: Duration,
+    longest_stall: Duration,
 }
 
 impl Tally {
     pub(super) fn new(painters: usize) -> Self {
         let (strokes, pictures) = (vec![None; painters], vec![0; painters]);
-        Self { strokes, pictures, times: Vec::new(), calls: 0, rows: 0, longest_wait: 0 }
+        let (stall, longest_stall) = (Duration::ZERO, Duration::ZERO);
+        Self { strokes, pictures, times: Vec::new(), calls: 0, rows: 0, longest_wait: 0, stall, longest_stall }
     }
 
     pub(super) fn came(&mut self, painter: usize, at: Instant) {
@@ -59,6 +64,17 @@ impl Tally {
     pub(super) const fn stepped(&mut self, rows: usize) {
         self.calls += 1;
         self.rows += rows;
+    }
+
+    /// Rows that had a step to take waited for something else.
+    pub(super) fn stood_still(&mut self, time: Duration) {
+        self.stall += time;
+        self.longest_stall = self.longest_stall.max(self.stall);
+    }
+
+    /// The next UNet call begins.
+    pub(super) const fn went_on(&mut self) {
+        self.stall = Duration::ZERO;
     }
 
     pub(super) fn done(&mut self, painter: usize, now: Instant) {
@@ -84,6 +100,7 @@ impl Tally {
             p95: quantile(0.95),
             rows_per_call: self.rows as f64 / self.calls.max(1) as f64,
             longest_wait: self.longest_wait,
+            longest_stall: self.longest_stall,
             fewest: share(self.pictures.iter().copied().min()),
             most: share(self.pictures.iter().copied().max()),
         }
