@@ -103,7 +103,7 @@ fn settings(arguments: &Bench) -> EngineSettings {
     EngineSettings {
         model: Some(arguments.folder.clone()),
         provider: arguments.provider,
-        device: arguments.device,
+        devices: vec![arguments.device],
         cuda_libraries: arguments.cuda_libraries.clone(),
         threads: arguments.threads,
         max_batch: arguments.batch.iter().copied().max().unwrap_or(std::num::NonZeroUsize::MIN),

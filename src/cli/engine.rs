@@ -9,6 +9,17 @@ use super::exit::Failure;
 /// What is said of an engine that has no model.
 pub(super) const ENGINE: &str = "the engine cannot serve";
 
+/// What the devices of an engine were told.
+#[cfg(feature = "onnx")]
+enum Told {
+    /// Nothing yet.
+    Yet(std::sync::mpsc::Receiver<()>),
+    /// To open their model.
+    Go,
+    /// That there is no engine: it was called off, or another device cannot be had.
+    Stop,
+}
+
 /// Lets the engine open its model. Dropped before that, it calls the engine off.
 pub(super) struct Go(std::sync::mpsc::Sender<()>);
 
@@ -52,7 +63,9 @@ pub(super) fn start(
     environment: &Environment,
     registry: &mut Registry,
 ) -> Result<Option<(Engine, Go)>, Failure> {
-    use falgate::engine::{EngineMetrics, LoadProgress, OpenError, onnx};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use falgate::engine::{EngineMetrics, EngineSettings, LoadProgress, OpenError, Opener, onnx};
 
     if !config.engine.enabled {
         return Ok(None);
@@ -63,11 +76,26 @@ pub(super) fn start(
     let settings = config.engine.clone();
     let places = super::library::places(settings.library.clone(), settings.provider, environment);
     let metrics = EngineMetrics::register(registry);
-    let (go, told) = std::sync::mpsc::channel();
-    let engine = Engine::start_measured(settings.clone(), metrics, move |progress: &LoadProgress| {
-        told.recv().map_err(|_| OpenError::CalledOff)?;
-        onnx::open(&settings, &places, progress)
-    });
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    // One device after the other: the next goes on when the one before has let go of this.
+    let told = Arc::new(Mutex::new(Told::Yet(told)));
+    let opener = |device: &u32| -> Opener {
+        let settings = EngineSettings { devices: vec![*device], ..settings.clone() };
+        let (told, places) = (Arc::clone(&told), places.clone());
+        Box::new(move |progress: &LoadProgress| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let go = match std::mem::replace(&mut *told, Told::Stop) {
+                Told::Yet(told) => told.recv().is_ok(),
+                Told::Go => true,
+                Told::Stop => false,
+            };
+            let opened = if go { onnx::open(&settings, &places, progress) } else { Err(OpenError::CalledOff) };
+            *told = if opened.is_ok() { Told::Go } else { Told::Stop };
+            opened
+        })
+    };
+    let openers = settings.devices.iter().map(opener).collect();
+    let engine = Engine::start_on(settings.clone(), metrics, openers);
     Ok(Some((engine, Go(go))))
 }
 

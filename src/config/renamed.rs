@@ -7,10 +7,11 @@ use super::key_path::KeyPath;
 use super::overlay::Overlay;
 
 /// Old key, new key. A row is never dropped, so that an old file always hears where its key went.
-const RENAMED: [(&str, &str); 4] = [
+const RENAMED: [(&str, &str); 5] = [
     // The names of fal's own proxy, for people who come from there.
     ("proxy.allowed_endpoints", "proxy.targets.endpoints"),
     ("proxy.targets.allowed_endpoints", "proxy.targets.endpoints"),
+    ("engine.device", "engine.devices"),
     ("routes", "route"),
     ("server", "gate"),
 ];

@@ -83,7 +83,8 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// [`BackendError`] when the device fails or a row has the wrong shape; the latents are then unusable. After
-    /// [`BackendError::NotFinite`] those of the rows that it does not name are stepped, where it names any.
+    /// [`BackendError::NotFinite`] those of the rows that it does not name are stepped, where it names any. After
+    /// [`BackendError::OutOfMemory`] all are as they were, and fewer may be tried.
     fn step(&mut self, rows: &mut [StepRow<'_>]) -> Result<(), BackendError>;
 
     /// Decodes latents to pictures.
@@ -113,6 +114,13 @@ pub trait Backend: Send {
     /// # Errors
     /// [`BackendError`] when the device fails.
     fn read_text(&mut self, text: &TextRow) -> Result<Vec<f32>, BackendError>;
+}
+
+impl BackendError {
+    /// Whether the same rows may well do on another device.
+    pub(super) const fn is_the_devices(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Panicked { .. } | Self::Count { .. } | Self::OutOfMemory)
+    }
 }
 
 /// Why a device gave no answer.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::costs::{ANY_SIZE, Phase};
+use super::costs::{ANY_SIZE, Phase, Size};
 use super::floor::{Floor, Standing};
 use super::ledger::Ledger;
 use super::pipeline::{Pipeline, panic_message};
@@ -28,10 +28,10 @@ where
     match ended {
         Ok(()) | Err(OpenError::CalledOff) => {
             tracing::info!("engine stopped");
-            shared.state().send_replace(EngineState::Stopped);
+            shared.set_state(EngineState::Stopped);
         }
         Err(cause) => {
-            tracing::error!(error = &cause as &dyn std::error::Error, "engine has no model to serve with");
+            tracing::error!(error = &cause as &dyn std::error::Error, "a device has no model to serve with");
             shared.fail(cause);
         }
     }
@@ -88,12 +88,25 @@ impl<'a> Batcher<'a> {
                 Work::Decode(rows) => self.decode(&rows),
                 Work::Check(pictures) => self.check(&pictures),
             }
-            if self.pipeline.is_suspect() {
-                self.pipeline.warm_up(self.warm_up_px).map_err(|cause| OpenError::Lost { cause })?;
-                tracing::warn!("backend passed a warm-up after its panic and serves again");
+            if !self.pipeline.is_sound() {
+                self.recover()?;
             }
         }
         Ok(())
+    }
+
+    /// Finds out whether a failure was the call's or the device's.
+    fn recover(&mut self) -> Result<(), OpenError> {
+        match self.pipeline.warm_up(self.warm_up_px) {
+            Ok(()) => {
+                tracing::warn!("device passed a warm-up after its failure and serves on");
+                Ok(())
+            }
+            Err(cause) => {
+                self.shared.put_back(self.floor.give_up_all());
+                Err(OpenError::Lost { cause })
+            }
+        }
     }
 
     /// Begins rows: takes the jobs that are new to the floor and encodes the next row of each job in `rows`.
@@ -102,7 +115,7 @@ impl<'a> Batcher<'a> {
         if self.pipeline.is_suspect() {
             return;
         }
-        let (begun, calls) = (Instant::now(), self.shared.calls());
+        let calls = self.shared.calls();
         let facts = Arc::clone(self.pipeline.facts());
         // A job whose prompt could not be embedded has no rows here.
         let mut standing: Vec<Standing> = rows.iter().filter_map(|job| self.floor.begin(*job, &facts, calls)).collect();
@@ -110,6 +123,17 @@ impl<'a> Batcher<'a> {
         for (lane, turn) in standing.iter().map(Standing::turn) {
             self.ledger.turns.take(lane, turn, self.ledger.limits.rows);
         }
+        while !standing.is_empty() && !self.pipeline.is_suspect() {
+            // As many as are due: fewer only once memory has run short.
+            let rest = standing.split_off(standing.len().min(self.ledger.limits.rows));
+            let short = self.encode_rows(standing, size);
+            standing = short.into_iter().chain(rest).collect();
+        }
+    }
+
+    /// Encodes rows in one call. Gives them back where that takes more memory than there is.
+    fn encode_rows(&mut self, mut standing: Vec<Standing>, size: Size) -> Vec<Standing> {
+        let begun = Instant::now();
         let mut borrowed: Vec<&mut Row> = standing.iter_mut().map(Standing::row_mut).collect();
         let encoded = self.pipeline.encode(&mut borrowed);
         let took = begun.elapsed();
@@ -120,14 +144,35 @@ impl<'a> Batcher<'a> {
                 self.ledger.made(Phase::Encode, (size, standing.len()), took);
                 self.floor.stand(standing);
             }
+            Err(BackendError::OutOfMemory) if standing.len() > 1 => {
+                self.share_less(standing.len());
+                return standing;
+            }
             Err(error) => {
                 let named = at_fault(&error, standing.len());
                 let cause = told(error);
                 let (failed, encoded) = parted(standing, &named);
-                self.floor.fail_rows(&failed, &cause);
+                let jobs = self.floor.give_up_rows(&failed);
+                self.give_up(jobs, failed.len(), &cause);
                 self.floor.stand(encoded);
                 self.lose_trust(&cause);
             }
+        }
+        Vec::new()
+    }
+
+    /// A call of so many rows takes more memory than there is: from now on fewer share one.
+    fn share_less(&mut self, rows: usize) {
+        let rows = (rows / 2).max(1);
+        self.ledger.limits.rows = self.ledger.limits.rows.min(rows);
+        tracing::warn!(max_batch = rows, "device memory is exhausted; fewer pictures share a call from now on");
+    }
+
+    /// Gives up the jobs of a call that failed: where the device was at fault they run again on another one, if there is one.
+    fn give_up(&self, jobs: Vec<Queued>, rows: usize, cause: &Arc<BackendError>) {
+        let jobs = if cause.is_the_devices() { self.shared.run_elsewhere(jobs) } else { jobs };
+        for queued in jobs {
+            queued.answer.give(Err(EngineError::Backend { rows, cause: Arc::clone(cause) }));
         }
     }
 
@@ -152,10 +197,8 @@ impl<'a> Batcher<'a> {
             Err(error) => {
                 let cause = told(error);
                 let rows = jobs.len();
-                for queued in jobs {
-                    let cause = Arc::clone(&cause);
-                    queued.answer.give(Err(EngineError::Backend { rows, cause }));
-                }
+                let failed = |queued: Queued| Queued { failures: queued.failures + 1, ..queued };
+                self.give_up(jobs.into_iter().map(failed).collect(), rows, &cause);
                 self.lose_trust(&cause);
             }
         }
@@ -171,6 +214,7 @@ impl<'a> Batcher<'a> {
         self.floor.spent(rows, (Phase::Step, took), calls);
         match stepped {
             Ok(()) => self.ledger.made(Phase::Step, (size, rows.len()), took),
+            Err(BackendError::OutOfMemory) if rows.len() > 1 => self.share_less(rows.len()),
             Err(error) => {
                 let named = at_fault(&error, rows.len());
                 let failed: Vec<usize> = named.into_iter().map(|at| rows[at]).collect();
@@ -193,6 +237,7 @@ impl<'a> Batcher<'a> {
                 self.floor.finish(rows, pictures);
             }
             Err(BackendError::NotFinite { .. }) if rows.len() > 1 => self.decode_alone(rows),
+            Err(BackendError::OutOfMemory) if rows.len() > 1 => self.share_less(rows.len()),
             Err(error) => self.fail(rows, error),
         }
     }
@@ -233,25 +278,30 @@ impl<'a> Batcher<'a> {
                 self.shared.metrics().judged(&flags);
                 self.floor.checked(pictures, (&flags, took));
             }
+            Err(BackendError::OutOfMemory) if pictures.len() > 1 => self.share_less(pictures.len()),
             Err(error) => {
                 let cause = told(error);
-                self.floor.fail_checks(pictures, &cause);
+                let jobs = self.floor.give_up_checks(pictures);
+                self.give_up(jobs, pictures.len(), &cause);
                 self.lose_trust(&cause);
             }
         }
     }
 
-    /// Fails the jobs of a call, or all after a panic.
+    /// Gives up the jobs of a call, or all after a panic.
     fn fail(&mut self, rows: &[usize], error: BackendError) {
         let cause = told(error);
-        self.floor.fail(rows, &cause);
+        let jobs = self.floor.give_up(rows);
+        self.give_up(jobs, rows.len(), &cause);
         self.lose_trust(&cause);
     }
 
     /// After a panic nothing that the backend holds is looked at again.
     fn lose_trust(&mut self, cause: &Arc<BackendError>) {
         if self.pipeline.is_suspect() {
-            self.floor.fail_all(cause);
+            let jobs = self.floor.give_up_all();
+            let rows = jobs.iter().map(|queued| queued.recipe.seeds.len()).sum();
+            self.give_up(jobs, rows, cause);
         }
     }
 }
@@ -280,7 +330,7 @@ fn hear(shared: &Shared, progress: PartProgress) {
         None => tracing::info!(part, bytes, "opening"),
         Some(took) => tracing::info!(part, bytes, took_ms = took.as_millis() as u64, "opened"),
     }
-    shared.state().send_replace(EngineState::Loading { progress: Some(progress) });
+    shared.set_state(EngineState::Loading { progress: Some(progress) });
 }
 
 /// Logs a failure of the backend, which from here on is shared.

@@ -198,10 +198,25 @@ impl Desk {
         self.ledger.sides.note(phase, cost);
     }
 
+    /// Rows that wait or are under way.
+    pub(super) fn rows(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(|(job, _)| job.rows).sum();
+        waiting + self.running.len() + self.checking.len()
+    }
+
     /// When a row of a job that comes now begins; `None` while costs are not known.
     ///
     /// Runs the desk forward by the very plan that the engine follows, as if nobody else came.
-    pub(super) fn start_of(mut self, job: Waiting) -> Option<Instant> {
+    pub(super) fn start_of(self, job: Waiting) -> Option<Instant> {
+        self.look_ahead(job, Moment::Start)
+    }
+
+    /// When the last picture of a job that comes now is done; as [`Desk::start_of`].
+    pub(super) fn finish_of(self, job: Waiting) -> Option<Instant> {
+        self.look_ahead(job, Moment::Finish)
+    }
+
+    fn look_ahead(mut self, job: Waiting, moment: Moment) -> Option<Instant> {
         /// Calls that a forecast looks ahead.
         const CALLS: usize = 10_000;
         /// No other value has it.
@@ -210,17 +225,31 @@ impl Desk {
         let phases = [Phase::Encode, Phase::Step, Phase::Decode];
         phases.iter().try_for_each(|phase| self.ledger.costs.predict(*phase, (job.size, 1)).map(drop))?;
         self.came(Waiting { start_by: None, turn: self.turn(), ..job }, NEWCOMER);
+        let mut left = job.rows;
         for _ in 0..CALLS {
             let before = self.now;
             match self.advance() {
-                Event::Encoded(tags) if tags.contains(&NEWCOMER) => return Some(before),
+                Event::Encoded(tags) if moment == Moment::Start && tags.contains(&NEWCOMER) => return Some(before),
                 Event::Idle => return Some(before),
                 Event::Rests(until) => self.pass(until),
-                Event::Encoded(_) | Event::Stepped(_) | Event::Decoded(_) | Event::Checked(_) => {}
+                Event::Decoded(tags) | Event::Checked(tags) => {
+                    left = left.saturating_sub(tags.iter().filter(|tag| **tag == NEWCOMER).count());
+                    if left == 0 {
+                        return Some(self.now);
+                    }
+                }
+                Event::Encoded(_) | Event::Stepped(_) => {}
             }
         }
         Some(self.now)
     }
+}
+
+/// What a forecast looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Start,
+    Finish,
 }
 
 #[cfg(test)]
@@ -274,6 +303,14 @@ mod tests {
     fn a_job_starts_at_once_where_there_is_a_place() {
         let now = Instant::now();
         assert_eq!(Desk::new(ledger(), now, Vec::new()).start_of(job(4, now)), Some(now));
+    }
+
+    #[test]
+    fn a_job_is_done_when_its_last_picture_is() {
+        let now = Instant::now();
+        let done = |job| Desk::new(ledger(), now, Vec::new()).finish_of(job).map(|done| done - now);
+        assert_eq!(done(job(2, now)), Some(26 * MS));
+        assert_eq!(done(Waiting { rows: 2, ..job(2, now) }), Some(52 * MS), "sharing saves nothing here");
     }
 
     #[test]

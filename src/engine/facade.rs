@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::fleet::Fleet;
 use super::metrics::Outcome;
-use super::queue::Shared;
 use super::recipe::Recipe;
 use super::{
     EngineError, EngineMetrics, EngineSettings, EngineState, Job, LoadProgress, ModelFacts, OpenError, Opened, Ticket,
     batcher,
 };
 
-/// An image engine: one model on one device, run by one thread of its own. Clones are handles of the same engine.
+/// An image engine: one model on one device or on several, each run by a thread of its own. Clones are handles of the same
+/// engine.
 ///
 /// When the last handle goes, the engine closes: jobs that were accepted are still finished, as long as their tickets live.
 ///
@@ -50,14 +51,17 @@ use super::{
 #[derive(Clone)]
 pub struct Engine(Arc<Handle>);
 
+/// Opens a model on its device, on the thread that will run it.
+pub type Opener = Box<dyn FnOnce(&LoadProgress) -> Result<Opened, OpenError> + Send>;
+
 struct Handle {
-    shared: Arc<Shared>,
+    fleet: Arc<Fleet>,
     max_pictures: usize,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close();
+        self.fleet.close();
     }
 }
 
@@ -76,15 +80,32 @@ impl Engine {
     where
         F: FnOnce(&LoadProgress) -> Result<Opened, OpenError> + Send + 'static,
     {
-        let shared = Arc::new(Shared::new(settings.queue.get(), metrics));
+        Self::start_on(settings, metrics, vec![Box::new(open)])
+    }
+
+    /// Starts an engine on several devices: each of `openers` opens the same model on one of them.
+    ///
+    /// It serves once all are ready; if one cannot open its model, none serves. A job goes to the device on which it is done soonest, by
+    /// what calls have cost there. A device that fails while it serves, and does not pass a warm-up after that, is taken out: its jobs run
+    /// again, from their beginning, on another one, and fail only if that fails under them too.
+    pub fn start_on(settings: EngineSettings, metrics: EngineMetrics, openers: Vec<Opener>) -> Self {
+        let fleet = Fleet::new(openers.len(), settings.queue.get(), metrics);
         let max_pictures = settings.max_pictures.get();
-        let theirs = Arc::clone(&shared);
-        let spawned =
-            thread::Builder::new().name("engine".to_owned()).spawn(move || batcher::serve(&theirs, &settings, open));
-        if let Err(cause) = spawned {
-            shared.fail(OpenError::Thread { cause });
+        let settings = Arc::new(settings);
+        for (at, (member, open)) in fleet.members().iter().zip(openers).enumerate() {
+            let (theirs, settings) = (Arc::clone(member), Arc::clone(&settings));
+            // Whoever watches the state sees the thread's last word, also when all handles have gone.
+            let whole = Arc::clone(&fleet);
+            let name = if at == 0 { "engine".to_owned() } else { format!("engine-{at}") };
+            let spawned = thread::Builder::new().name(name).spawn(move || {
+                batcher::serve(&theirs, &settings, open);
+                drop(whole);
+            });
+            if let Err(cause) = spawned {
+                member.fail(OpenError::Thread { cause });
+            }
         }
-        Self(Arc::new(Handle { shared, max_pictures }))
+        Self(Arc::new(Handle { fleet, max_pictures }))
     }
 
     /// Queues a job.
@@ -95,7 +116,7 @@ impl Engine {
     pub fn submit(&self, job: Job) -> Result<Ticket, EngineError> {
         let submitted = self.try_submit(job);
         if let Err(refusal) = &submitted {
-            self.0.shared.metrics().ended(Outcome::from(refusal));
+            self.0.fleet.metrics().ended(Outcome::from(refusal));
         }
         submitted
     }
@@ -108,20 +129,20 @@ impl Engine {
     pub async fn submit_within(&self, job: Job, wait: Duration) -> Result<Ticket, EngineError> {
         let submitted = self.wait_for_room(job, wait).await;
         if let Err(refusal) = &submitted {
-            self.0.shared.metrics().ended(Outcome::from(refusal));
+            self.0.fleet.metrics().ended(Outcome::from(refusal));
         }
         submitted
     }
 
     async fn wait_for_room(&self, job: Job, wait: Duration) -> Result<Ticket, EngineError> {
-        let shared = &self.0.shared;
+        let fleet = &self.0.fleet;
         let mut recipe = Some(self.recipe(job)?);
         let until = tokio::time::Instant::now() + wait;
         loop {
-            let mut room = pin!(shared.room());
+            let mut room = pin!(fleet.room().notified());
             room.as_mut().enable();
-            match shared.enter(&mut recipe) {
-                Ok(place) => return Ok(Ticket::new(Arc::clone(shared), place)),
+            match fleet.enter(&mut recipe) {
+                Ok(place) => return Ok(Ticket::new(Arc::clone(fleet), place)),
                 Err(full @ EngineError::Full { .. }) => {
                     tokio::time::timeout_at(until, room).await.map_err(|_elapsed| full)?;
                 }
@@ -131,28 +152,28 @@ impl Engine {
     }
 
     fn try_submit(&self, job: Job) -> Result<Ticket, EngineError> {
-        let shared = &self.0.shared;
-        let place = shared.enter(&mut Some(self.recipe(job)?))?;
-        Ok(Ticket::new(Arc::clone(shared), place))
+        let fleet = &self.0.fleet;
+        let place = fleet.enter(&mut Some(self.recipe(job)?))?;
+        Ok(Ticket::new(Arc::clone(fleet), place))
     }
 
     fn recipe(&self, job: Job) -> Result<Recipe, EngineError> {
-        let shared = &self.0.shared;
-        shared.check_door()?;
-        let model = shared.model().ok_or(EngineError::Loading)?;
+        let fleet = &self.0.fleet;
+        fleet.check_door()?;
+        let model = fleet.model().ok_or(EngineError::Loading)?;
         Recipe::new(job, &model.facts, &model.schedule, self.0.max_pictures)
     }
 
     /// What the model is; `None` until it is loaded.
     #[must_use]
     pub fn facts(&self) -> Option<Arc<ModelFacts>> {
-        self.0.shared.model().map(|model| Arc::clone(&model.facts))
+        self.0.fleet.model().map(|model| Arc::clone(&model.facts))
     }
 
     /// Where in its life the engine is, now and from now on.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<EngineState> {
-        self.0.shared.state().subscribe()
+        self.0.fleet.state().subscribe()
     }
 
     /// Waits until the engine takes jobs.
@@ -174,21 +195,23 @@ impl Engine {
 
     /// Stops taking jobs. Accepted ones are finished, then the model is unloaded and the thread ends.
     pub fn close(&self) {
-        self.0.shared.close();
+        self.0.fleet.close();
     }
 
-    /// Waits until the engine's thread has ended, after [`Engine::close`] or a failure. A process must not exit earlier, or
+    /// Waits until the threads of the engine have ended, after [`Engine::close`] or a failure. A process must not exit earlier, or
     /// the runtime is torn down under a running call.
     pub async fn ended(&self) {
-        let mut state = self.state();
+        for member in self.0.fleet.members() {
+            member.ended().await;
+        }
         let over = |state: &EngineState| matches!(state, EngineState::Stopped | EngineState::Failed(_));
         // The sender lives in `self`, so that waiting cannot fail.
-        let _ = state.wait_for(over).await;
+        let _ = self.state().wait_for(over).await;
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("state", &*self.0.shared.state().borrow()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("state", &*self.0.fleet.state().borrow()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,5 @@
 //! The rows that are under way: whose row is whose, who already has what, and who has gone.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::costs::{Phase, Size};
@@ -8,7 +7,7 @@ use super::plan::{Checking, Running, Waiting};
 use super::queued::{Answer, Queued};
 use super::recipe::Recipe;
 use super::row::Row;
-use super::{BackendError, Done, EngineError, Lane, ModelFacts, Picture, SafetyCheck, TextRow, Timings};
+use super::{Done, EngineError, Lane, ModelFacts, Picture, SafetyCheck, TextRow, Timings};
 
 /// The rows that are under way, and the jobs that they are of. Jobs have rows here, or some that have not begun.
 #[derive(Default)]
@@ -26,6 +25,8 @@ struct Guest {
     since: Instant,
     /// The turn that all lanes had come to when it came.
     turn: u64,
+    /// Devices that failed while it was on its way.
+    failures: u8,
     answer: Option<Answer>,
     /// What is done, with the checker's flag.
     pictures: Vec<Option<(Picture, bool)>>,
@@ -69,12 +70,13 @@ impl Standing {
 impl Floor {
     /// Takes a job whose first row begins now; its prompt took `embed`.
     pub(super) fn seat(&mut self, queued: Queued, text: TextRow, (now, embed): (Instant, Duration)) {
-        let Queued { id, recipe, since, turn, answer, .. } = queued;
+        let Queued { id, recipe, since, turn, failures, answer, .. } = queued;
         self.guests.push(Guest {
             id,
             text,
             since,
             turn,
+            failures,
             answer: Some(answer),
             pictures: vec![None; recipe.seeds.len()],
             timings: Timings { queued: now.saturating_duration_since(since), encode: embed, ..Timings::default() },
@@ -195,10 +197,10 @@ impl Floor {
         self.painted = painted.into_iter().flatten().collect();
     }
 
-    /// Fails the jobs that own the pictures at `indices` among those that wait for their check.
-    pub(super) fn fail_checks(&mut self, indices: &[usize], cause: &Arc<BackendError>) {
+    /// Gives the jobs up that own the pictures at `indices` among those that wait for their check.
+    pub(super) fn give_up_checks(&mut self, indices: &[usize]) -> Vec<Queued> {
         let ids: Vec<u64> = indices.iter().map(|index| self.painted[*index].guest).collect();
-        self.fail_jobs(&ids, cause);
+        self.give_up_jobs(&ids)
     }
 
     /// Gives a job one of its pictures; the last one answers it.
@@ -213,30 +215,28 @@ impl Floor {
         }
     }
 
-    /// Fails the jobs that own the rows at `indices`.
-    pub(super) fn fail(&mut self, indices: &[usize], cause: &Arc<BackendError>) {
+    /// Gives the jobs up that own the rows at `indices`.
+    pub(super) fn give_up(&mut self, indices: &[usize]) -> Vec<Queued> {
         let ids: Vec<u64> = indices.iter().map(|index| self.rows[*index].guest).collect();
-        self.fail_jobs(&ids, cause);
+        self.give_up_jobs(&ids)
     }
 
-    /// Fails the jobs that own `rows`.
-    pub(super) fn fail_rows(&mut self, rows: &[Standing], cause: &Arc<BackendError>) {
+    /// Gives the jobs up that own `rows`.
+    pub(super) fn give_up_rows(&mut self, rows: &[Standing]) -> Vec<Queued> {
         let ids: Vec<u64> = rows.iter().map(|standing| standing.guest).collect();
-        self.fail_jobs(&ids, cause);
+        self.give_up_jobs(&ids)
     }
 
-    fn fail_jobs(&mut self, rows_of: &[u64], cause: &Arc<BackendError>) {
-        for guest in self.guests.iter_mut().filter(|guest| rows_of.contains(&guest.id)) {
-            guest.end(EngineError::Backend { rows: rows_of.len(), cause: Arc::clone(cause) });
-        }
+    /// Gives every job up that is not over.
+    pub(super) fn give_up_all(&mut self) -> Vec<Queued> {
+        let ids: Vec<u64> = self.guests.iter().map(|guest| guest.id).collect();
+        self.give_up_jobs(&ids)
     }
 
-    /// Fails every job that is not over.
-    pub(super) fn fail_all(&mut self, cause: &Arc<BackendError>) {
-        let rows = self.guests.iter().map(|guest| guest.recipe.seeds.len()).sum();
-        for guest in &mut self.guests {
-            guest.end(EngineError::Backend { rows, cause: Arc::clone(cause) });
-        }
+    /// Takes jobs away as they were before they began. Their rows leave before the next call.
+    fn give_up_jobs(&mut self, ids: &[u64]) -> Vec<Queued> {
+        let given_up = self.guests.extract_if(.., |guest| ids.contains(&guest.id));
+        given_up.filter_map(Guest::unbegun).collect()
     }
 
     /// Ends the jobs of a lane that are older than the job `by`.
@@ -261,6 +261,14 @@ impl Floor {
 }
 
 impl Guest {
+    /// The job as it was before it began, but for its deadline, which it has kept; `None` where it is over.
+    fn unbegun(self) -> Option<Queued> {
+        let Self { id, recipe, since, turn, failures, answer, .. } = self;
+        let recipe = Recipe { start_by: None, ..recipe };
+        let failures = failures.saturating_add(1);
+        Some(Queued { id, recipe, since, calls: 0, placed: 0, turn, failures, answer: answer? })
+    }
+
     fn end(&mut self, error: EngineError) {
         if let Some(answer) = self.answer.take() {
             answer.give(Err(error));

@@ -31,6 +31,7 @@ pub struct EngineMetrics {
     checked: Histogram,
     verdicts: Family<VerdictLabels, Counter>,
     waits: Histogram,
+    again: Counter,
 }
 
 /// How a job ended.
@@ -154,6 +155,7 @@ impl EngineMetrics {
             checked: Histogram::new(ROW_BUCKETS),
             verdicts: Family::default(),
             waits: Histogram::new(WAIT_BUCKETS),
+            again: Counter::default(),
         }
     }
 
@@ -161,6 +163,11 @@ impl EngineMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::unregistered();
         let registry = registry.sub_registry_with_prefix("falgate_engine");
+        registry.register(
+            "jobs_again",
+            "Jobs that went to another device because theirs failed",
+            metrics.again.clone(),
+        );
         registry.register("queue_jobs", "Jobs that wait for the device", metrics.waiting.clone());
         registry.register("jobs", "Jobs by how they ended", metrics.jobs.clone());
         registry.register_with_unit(
@@ -207,8 +214,19 @@ impl EngineMetrics {
         }
     }
 
-    pub(super) fn set_waiting(&self, jobs: usize) {
-        self.waiting.set(jobs as i64);
+    pub(super) fn more_wait(&self, jobs: i64) {
+        self.waiting.inc_by(jobs);
+    }
+
+    /// A job whose device failed goes to another one.
+    pub(super) fn ran_again(&self) {
+        self.again.inc();
+    }
+
+    /// Jobs that went to another device because theirs failed.
+    #[must_use]
+    pub fn jobs_again(&self) -> u64 {
+        self.again.get()
     }
 
     pub(super) fn ended(&self, outcome: Outcome) {

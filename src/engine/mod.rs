@@ -11,6 +11,7 @@ mod error;
 mod facade;
 mod facts;
 mod fake;
+mod fleet;
 mod floor;
 mod guidance;
 mod job;
@@ -43,7 +44,7 @@ pub use backend::{Backend, BackendError, EncodeRow, Latents, StepRow, TextRow, T
 pub use bench::{BenchPlan, BenchRow, BenchTimes, bench};
 pub use costs::{Costs, Phase, Size};
 pub use error::EngineError;
-pub use facade::Engine;
+pub use facade::{Engine, Opener};
 pub use facts::{ModelFacts, Prediction, ScheduleFacts, Timesteps};
 pub use fake::{FakeBackend, FakeCall, FakeControl, FakeFault, FakePart, FakeSettings, FakeTokenizer};
 pub use guidance::{MAX_GUIDANCE, guidance_embedding};

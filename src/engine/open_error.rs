@@ -34,10 +34,10 @@ pub enum OpenError {
         /// The panic's message.
         what: String,
     },
-    /// The backend panicked while it served and has not passed a warm-up since.
-    #[error("backend panicked and does not recover")]
+    /// The device failed while it served and has not passed a warm-up since.
+    #[error("device failed and does not recover")]
     Lost {
-        /// How the warm-up after the panic failed.
+        /// How the warm-up after the failure failed.
         #[source]
         cause: BackendError,
     },

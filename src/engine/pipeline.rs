@@ -29,6 +29,8 @@ pub(super) struct Pipeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Sound,
+    /// A call failed since its last warm-up: the call's fault, or the device's.
+    Doubtful,
     /// It panicked since its last warm-up.
     Suspect,
 }
@@ -48,6 +50,11 @@ impl Pipeline {
 
     pub(super) fn schedule(&self) -> &Schedule {
         &self.schedule
+    }
+
+    /// Whether no call failed since the last warm-up but for memory or an overflow.
+    pub(super) fn is_sound(&self) -> bool {
+        self.trust == Trust::Sound
     }
 
     /// Whether the backend panicked since its last warm-up.
@@ -195,13 +202,18 @@ fn overflow(part: &'static str, rows: Vec<usize>) -> BackendError {
     BackendError::NotFinite { part, rows }
 }
 
-/// Runs a call of the backend; a panic becomes an error and costs the backend its trust.
+/// Runs a call of the backend; a panic becomes an error. Either costs the backend its trust, unless another input would have
+/// gone well.
 fn guard<T>(trust: &mut Trust, call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
     // Whatever the call left half done is not looked at again: its rows fail, and the backend has to pass a warm-up.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+    let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         *trust = Trust::Suspect;
         Err(BackendError::Panicked { what: panic_message(payload.as_ref()) })
-    })
+    });
+    if matches!(result, Err(BackendError::Run { .. })) && *trust == Trust::Sound {
+        *trust = Trust::Doubtful;
+    }
+    result
 }
 
 fn counted<T>(results: Vec<T>, want: usize) -> Result<Vec<T>, BackendError> {

@@ -2,14 +2,14 @@
 //! for bookkeeping.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
-use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::desk::Desk;
 use super::door::Door;
+use super::fleet::{Common, Fleet, next_id};
 use super::floor::Floor;
 use super::ledger::Ledger;
 use super::plan::{Decision, Outlook, Waiting};
@@ -39,7 +39,6 @@ pub(super) enum Work {
 struct Queue {
     waiting: VecDeque<Queued>,
     door: Door,
-    next_id: u64,
     /// UNet calls that have begun.
     calls: u64,
     /// The turn that all lanes have come to.
@@ -50,15 +49,15 @@ struct Queue {
     desk: Option<Arc<Desk>>,
 }
 
-/// What callers and the engine's thread share.
+/// What callers and the thread of a device share.
 pub(super) struct Shared {
     queue: Mutex<Queue>,
     bell: Condvar,
-    room: Notify,
     limit: usize,
     model: OnceLock<Model>,
     state: watch::Sender<EngineState>,
-    metrics: EngineMetrics,
+    common: Common,
+    fleet: Weak<Fleet>,
 }
 
 /// A place in the queue.
@@ -69,23 +68,22 @@ pub(super) struct Place {
 
 impl Shared {
     /// An empty queue for `limit` jobs, in front of a model that is yet to be loaded.
-    pub(super) fn new(limit: usize, metrics: EngineMetrics) -> Self {
+    pub(super) fn new(limit: usize, common: Common, fleet: Weak<Fleet>) -> Self {
         Self {
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 door: Door::Loading,
-                next_id: 0,
                 calls: 0,
                 turn: 0,
                 lanes: Vec::new(),
                 desk: None,
             }),
             bell: Condvar::new(),
-            room: Notify::new(),
             limit,
             model: OnceLock::new(),
             state: watch::Sender::new(EngineState::Loading { progress: None }),
-            metrics,
+            common,
+            fleet,
         }
     }
 
@@ -98,22 +96,33 @@ impl Shared {
         self.model.get()
     }
 
-    pub(super) fn state(&self) -> &watch::Sender<EngineState> {
-        &self.state
+    /// Where in its life the device is.
+    pub(super) fn state(&self) -> EngineState {
+        self.state.borrow().clone()
+    }
+
+    /// Says where in its life the device is now.
+    pub(super) fn set_state(&self, state: EngineState) {
+        self.state.send_replace(state);
+        if let Some(fleet) = self.fleet.upgrade() {
+            fleet.heard();
+        }
+    }
+
+    /// Waits until the device's thread is over.
+    pub(super) async fn ended(&self) {
+        let over = |state: &EngineState| matches!(state, EngineState::Stopped | EngineState::Failed(_));
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = self.state.subscribe().wait_for(over).await;
     }
 
     pub(super) fn metrics(&self) -> &EngineMetrics {
-        &self.metrics
+        &self.common.metrics
     }
 
     /// UNet calls that have begun.
     pub(super) fn calls(&self) -> u64 {
         self.lock().calls
-    }
-
-    /// Says whether a job would be let in.
-    pub(super) fn check_door(&self) -> Result<(), EngineError> {
-        self.lock().door.check()
     }
 
     /// Queues a job; where there is no room it stays with the caller.
@@ -122,7 +131,7 @@ impl Shared {
         if let Some(recipe) = job {
             self.check_deadline(recipe, now)?;
         }
-        let (answer, result) = Answer::channel(&self.metrics);
+        let (answer, result) = Answer::channel(self.metrics());
         let mut queue = self.lock();
         queue.door.check()?;
         let recipe = job.take().expect("a job is queued once");
@@ -135,13 +144,12 @@ impl Shared {
             *job = Some(recipe);
             return Err(EngineError::Full { limit: self.limit });
         }
-        let (id, calls, turn) = (queue.next_id, queue.calls, queue.turn);
-        queue.next_id += 1;
+        let (id, calls, turn) = (next_id(&self.common.next_id), queue.calls, queue.turn);
         if recipe.order == Order::Supersedes {
             queue.supersede(recipe.lane, id);
         }
-        queue.waiting.push_back(Queued { id, recipe, since: now, calls, placed: 0, turn, answer });
-        self.metrics.set_waiting(queue.waiting.len());
+        queue.waiting.push_back(Queued { id, recipe, since: now, calls, placed: 0, turn, failures: 0, answer });
+        self.metrics().more_wait(1);
         drop(queue);
         superseded.into_iter().for_each(|queued| queued.answer.give(Err(EngineError::Superseded)));
         self.bell.notify_one();
@@ -169,9 +177,61 @@ impl Shared {
         }
     }
 
-    /// Ready when there may be room again, or when nobody is let in any more.
-    pub(super) fn room(&self) -> Notified<'_> {
-        self.room.notified()
+    /// When a job would be done that came now, if that is known, and how many rows are to be done before; `None` where nobody is
+    /// let in.
+    pub(super) fn outlook(&self, recipe: &Recipe, now: Instant) -> Option<(Option<Instant>, usize)> {
+        let queue = self.lock();
+        queue.door.check().ok()?;
+        let waiting: Vec<Waiting> = queue.waiting.iter().map(|queued| queued.waiting(queue.calls)).collect();
+        let desk = queue.desk.clone();
+        drop(queue);
+        let rows = waiting.iter().map(|job| job.rows).sum();
+        let Some(desk) = desk else { return Some((None, rows)) };
+        let mut desk = Desk::clone(&desk);
+        let rows = rows + desk.rows();
+        desk.pass(now);
+        waiting.into_iter().for_each(|job| desk.came(job, 0));
+        Some((desk.finish_of(recipe.waiting(now)), rows))
+    }
+
+    /// Ends the jobs of a lane that are older than the job `by`, which another device has.
+    pub(super) fn supersede(&self, lane: Lane, by: u64) {
+        let mut queue = self.lock();
+        let superseded = self.take(&mut queue, |queued| queued.recipe.lane == lane && queued.id < by);
+        queue.supersede(lane, by);
+        drop(queue);
+        superseded.into_iter().for_each(|queued| queued.answer.give(Err(EngineError::Superseded)));
+        self.bell.notify_one();
+    }
+
+    /// Takes a job of a device that failed. It was let in there, so there is room for it here.
+    pub(super) fn take_over(&self, queued: Box<Queued>) -> Result<(), Box<Queued>> {
+        let mut queue = self.lock();
+        if queue.door.check().is_err() {
+            return Err(queued);
+        }
+        let (calls, turn) = (queue.calls, queue.turn);
+        // The oldest first: it has waited longest.
+        let at = queue.waiting.partition_point(|other| other.id < queued.id);
+        queue.waiting.insert(at, Queued { calls, turn, placed: 0, ..*queued });
+        self.metrics().more_wait(1);
+        self.metrics().ran_again();
+        drop(queue);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Puts jobs back that were under way when the device failed.
+    pub(super) fn put_back(&self, jobs: Vec<Queued>) {
+        let mut queue = self.lock();
+        self.metrics().more_wait(jobs.len() as i64);
+        jobs.into_iter().rev().for_each(|queued| queue.waiting.push_front(queued));
+    }
+
+    /// Lets jobs whose device failed run elsewhere, or gives them back.
+    pub(super) fn run_elsewhere(&self, jobs: Vec<Queued>) -> Vec<Queued> {
+        let Some(fleet) = self.fleet.upgrade() else { return jobs };
+        jobs.into_iter().filter_map(|queued| Some(*fleet.again(self, Box::new(queued)).err()?)).collect()
     }
 
     /// Whether a job still waits for the device.
@@ -184,10 +244,10 @@ impl Shared {
         let mut queue = self.lock();
         let place = queue.waiting.iter().position(|queued| queued.id == id);
         let left = place.and_then(|place| queue.waiting.remove(place));
-        self.metrics.set_waiting(queue.waiting.len());
         drop(queue);
         if let Some(queued) = left {
-            self.room.notify_one();
+            self.metrics().more_wait(-1);
+            self.common.room.notify_one();
             queued.answer.drop_unwanted();
         }
     }
@@ -266,8 +326,8 @@ impl Shared {
     fn take(&self, queue: &mut Queue, wanted: impl Fn(&Queued) -> bool) -> Vec<Queued> {
         let (taken, left): (VecDeque<_>, VecDeque<_>) = queue.waiting.drain(..).partition(wanted);
         queue.waiting = left;
-        self.metrics.set_waiting(queue.waiting.len());
-        taken.iter().for_each(|_| self.room.notify_one());
+        self.metrics().more_wait(-(taken.len() as i64));
+        taken.iter().for_each(|_| self.common.room.notify_one());
         taken.into()
     }
 
@@ -280,7 +340,7 @@ impl Shared {
                 unreachable!("an engine loads one model");
             }
             drop(queue);
-            self.state.send_replace(EngineState::Ready);
+            self.set_state(EngineState::Ready);
         }
     }
 
@@ -292,20 +352,20 @@ impl Shared {
         }
         drop(queue);
         self.bell.notify_one();
-        self.room.notify_waiters();
+        self.common.room.notify_waiters();
     }
 
-    /// Shuts the door for good and refuses the jobs that wait.
+    /// Shuts the door for good. The jobs that wait go to another device, or are refused.
     pub(super) fn fail(&self, cause: OpenError) {
         let cause = Arc::new(cause);
         let mut queue = self.lock();
         queue.door = Door::Failed(Arc::clone(&cause));
-        let waiting = std::mem::take(&mut queue.waiting);
-        self.metrics.set_waiting(0);
+        let waiting = self.take(&mut queue, |_| true);
         drop(queue);
-        self.room.notify_waiters();
-        self.state.send_replace(EngineState::Failed(Arc::clone(&cause)));
-        for queued in waiting {
+        self.common.room.notify_waiters();
+        let refused = self.run_elsewhere(waiting);
+        self.set_state(EngineState::Failed(Arc::clone(&cause)));
+        for queued in refused {
             queued.answer.give(Err(EngineError::Failed { cause: Arc::clone(&cause) }));
         }
     }

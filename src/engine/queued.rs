@@ -20,6 +20,8 @@ pub(super) struct Queued {
     pub(super) placed: u64,
     /// The turn that all lanes had come to when it came.
     pub(super) turn: u64,
+    /// Devices that failed while it was on its way.
+    pub(super) failures: u8,
     pub(super) answer: Answer,
 }
 

@@ -25,6 +25,23 @@ struct Noise {
     generator: TorchNoise,
     first: Vec<f32>,
     second: Vec<f32>,
+    /// The call that noise was drawn for, so that one that is tried again has the same.
+    drawn: Option<Call>,
+}
+
+/// A call that needs noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Encode,
+    /// The step after so many others.
+    Step(usize),
+}
+
+impl Noise {
+    /// Whether noise is still to be drawn for a call; it is taken to be drawn from here on.
+    fn is_due(&mut self, call: Call) -> bool {
+        self.drawn.replace(call) != Some(call)
+    }
 }
 
 impl Row {
@@ -40,7 +57,7 @@ impl Row {
             guidance: Arc::clone(&recipe.guidance),
             steps: Arc::clone(&recipe.steps),
             posterior: recipe.posterior,
-            noise: Noise { generator, first: vec![0.0; values], second: vec![0.0; values] },
+            noise: Noise { generator, first: vec![0.0; values], second: vec![0.0; values], drawn: None },
             latents: None,
             taken: 0,
         }
@@ -48,8 +65,10 @@ impl Row {
 
     /// Draws the noise for encoding: the posterior's, also where it is not used, then the start noise.
     pub(super) fn draw_for_encode(&mut self) {
-        self.noise.generator.fill(&mut self.noise.first);
-        self.noise.generator.fill(&mut self.noise.second);
+        if self.noise.is_due(Call::Encode) {
+            self.noise.generator.fill(&mut self.noise.first);
+            self.noise.generator.fill(&mut self.noise.second);
+        }
     }
 
     /// What the backend encodes; `latents` and `noise` are the weights of the first timestep.
@@ -83,7 +102,8 @@ impl Row {
 
     /// Draws the noise for the next step, if it needs any.
     pub(super) fn draw_for_step(&mut self) {
-        if self.steps.get(self.taken).is_some_and(|step| step.noise.is_some()) {
+        let needs_some = self.steps.get(self.taken).is_some_and(|step| step.noise.is_some());
+        if needs_some && self.noise.is_due(Call::Step(self.taken)) {
             self.noise.generator.fill(&mut self.noise.first);
         }
     }

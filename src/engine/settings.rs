@@ -37,13 +37,14 @@ pub struct EngineSettings {
     pub library: Option<PathBuf>,
     /// What runs the model: `cpu` or `cuda`. There is no fallback from one to the other.
     pub provider: Provider,
-    /// Number of the CUDA device.
-    pub device: u32,
+    /// Numbers of the CUDA devices. Each gets the model, a thread and a queue of its own; a job goes to the one on which it is done
+    /// soonest.
+    pub devices: Vec<u32>,
     /// Folders whose CUDA and cuDNN libraries are loaded before the provider looks for its own.
     pub cuda_libraries: Vec<PathBuf>,
     /// Threads of the CPU provider; without it one a core.
     pub threads: Option<NonZeroUsize>,
-    /// Jobs that may wait for the device. One more is refused, or spilled to the upstream where the route says so.
+    /// Jobs that may wait for a device. One more is refused, or spilled to the upstream where the route says so.
     pub queue: NonZeroUsize,
     /// Pictures that share a call of the device, and that are on their way at once; people join and leave between two steps.
     pub max_batch: NonZeroUsize,
@@ -76,7 +77,7 @@ impl Default for EngineSettings {
             model: None,
             library: None,
             provider: Provider::Cpu,
-            device: 0,
+            devices: vec![0],
             cuda_libraries: Vec::new(),
             threads: None,
             queue: nonzero(64),
@@ -109,8 +110,16 @@ impl EngineSettings {
         if self.warm_up_px.get() > MAX_WARM_UP_PX {
             fault("warm_up_px", format!("is {}, but may be at most {MAX_WARM_UP_PX}", self.warm_up_px));
         }
-        if self.provider == Provider::Cpu && self.device != 0 {
-            fault("device", format!("is {}, but the cpu provider has no devices to choose from", self.device));
+        if self.provider == Provider::Cpu && self.devices != [0] {
+            let devices = &self.devices;
+            fault("devices", format!("is {devices:?}, but the cpu provider has no devices to choose from"));
+        } else if self.devices.is_empty() {
+            fault("devices", "is empty, but the model needs a device".to_owned());
+        }
+        let mut sorted = self.devices.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            fault("devices", "names a device twice".to_owned());
         }
         faults
     }
@@ -131,10 +140,12 @@ mod tests {
             enabled: true,
             linger_ms: 5_000,
             warm_up_px: NonZeroU32::MAX,
-            device: 1,
+            devices: vec![1],
             ..EngineSettings::default()
         };
         let keys: Vec<String> = settings.faults().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["model", "linger_ms", "warm_up_px", "device"]);
+        assert_eq!(keys, ["model", "linger_ms", "warm_up_px", "devices"]);
+        let twice = EngineSettings { provider: Provider::Cuda, devices: vec![1, 0, 1], ..EngineSettings::default() };
+        assert_eq!(twice.faults(), [("devices".to_owned(), "names a device twice".to_owned())]);
     }
 }

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::queue::{Place, Shared};
+use super::fleet::Fleet;
+use super::queue::Place;
 use super::{Done, EngineError};
 
 /// A caller's claim on the result of a job: a future that gives it.
@@ -13,20 +14,21 @@ use super::{Done, EngineError};
 /// and the pictures that share the batch are not disturbed.
 #[must_use = "dropping a ticket cancels its job"]
 pub struct Ticket {
-    shared: Arc<Shared>,
+    fleet: Arc<Fleet>,
     place: Place,
     answered: bool,
 }
 
 impl Ticket {
-    pub(super) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        Self { shared, place, answered: false }
+    pub(super) fn new(fleet: Arc<Fleet>, place: Place) -> Self {
+        Self { fleet, place, answered: false }
     }
 
-    /// Whether the job still waits for the device. Once it has begun this stays false.
+    /// Whether the job still waits for a device. Once it has begun this stays false, unless its device fails and it waits for
+    /// another one.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.shared.holds(self.place.id)
+        self.fleet.holds(self.place.id)
     }
 }
 
@@ -46,7 +48,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.answered {
             self.place.result.close();
-            self.shared.leave(self.place.id);
+            self.fleet.leave(self.place.id);
         }
     }
 }

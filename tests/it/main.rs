@@ -45,6 +45,8 @@ mod engine_batches;
 #[cfg(test)]
 mod engine_failures;
 #[cfg(test)]
+mod engine_fleet;
+#[cfg(test)]
 mod engine_joining;
 #[cfg(test)]
 mod engine_life;

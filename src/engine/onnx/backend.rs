@@ -176,7 +176,7 @@ impl Backend for OnnxBackend {
             Timestep::Scalar | Timestep::One => rows.iter().map(|row| row.timestep).collect(),
         };
         let tokens = self.facts.prompt_tokens;
-        let mut overflowed = Vec::new();
+        let mut outputs = Vec::with_capacity(rows.len());
         for call in calls(&keys, signature.batch, self.facts.max_batch) {
             let batch = call.slots.len();
             let mut sample = Vec::with_capacity(batch * len);
@@ -212,6 +212,11 @@ impl Backend for OnnxBackend {
             }
             let (_, output) = part.run_unchecked(inputs, &signature.output)?;
             sized(output.len(), batch * len)?;
+            outputs.push((call, output));
+        }
+        // All calls went well: until here every row is as it was, and could be tried again.
+        let mut overflowed = Vec::new();
+        for (call, output) in &outputs {
             for (slot, output) in call.slots.iter().zip(output.chunks_exact(len)).take(call.kept) {
                 // A row's values are its own: what overflows in one leaves its neighbours as they are.
                 if is_finite(output) {

@@ -24,7 +24,7 @@ pub struct OnnxSettings {
 }
 
 impl OnnxSettings {
-    /// The part of the engine's settings that a model is opened with.
+    /// The part of the engine's settings that a model is opened with on the first of the engine's devices.
     ///
     /// # Errors
     /// [`ModelError::NoModel`] if no folder is named.
@@ -32,7 +32,7 @@ impl OnnxSettings {
         Ok(Self {
             model: settings.model.clone().ok_or(ModelError::NoModel)?,
             provider: settings.provider,
-            device: settings.device,
+            device: settings.devices.first().copied().unwrap_or(0),
             threads: settings.threads,
             max_batch: settings.max_batch,
             cuda_libraries: settings.cuda_libraries.clone(),

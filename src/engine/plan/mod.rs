@@ -8,6 +8,7 @@ mod check_tests;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::SafetyCheck;
@@ -250,7 +251,12 @@ impl Scene<'_> {
                     Timesteps::Shared => row.timestep == first.timestep,
                 }
         };
-        stepping().filter(|(_, row)| shares(row)).map(|(index, _)| index).take(self.limits.rows).collect()
+        let mut rows: Vec<(usize, &Running)> = stepping().filter(|(_, row)| shares(row)).collect();
+        // More than fit are only there after memory has run short.
+        rows.sort_by_key(|(_, row)| Reverse(row.waited));
+        let mut rows: Vec<usize> = rows.into_iter().map(|(index, _)| index).take(self.limits.rows).collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// The next rows to encode, unless a step comes first.
