@@ -1,10 +1,12 @@
-//! A backend in whose UNet calls further jobs are submitted: at which call a row joins is part of the case, not of chance.
+//! A backend in whose UNet calls further jobs are submitted, and others given up: at which call a row joins or leaves is part of
+//! the case, not of chance.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use falgate::engine::{
-    Backend, BackendError, EncodeRow, Engine, Job, Latents, ModelFacts, Picture, StepRow, TextRow, Ticket, TokenIds,
+    Backend, BackendError, EncodeRow, Engine, EngineError, Job, Latents, ModelFacts, Picture, StepRow, TextRow, Ticket,
+    TokenIds,
 };
 use tokio::sync::mpsc;
 
@@ -23,15 +25,33 @@ struct Inner {
 
 struct Case {
     engine: Engine,
-    /// Number and job of those that are still to come, and the call at which they join.
-    coming: Vec<(usize, usize, Job)>,
+    /// Those that are still to come, by their numbers.
+    coming: Vec<(usize, Comer)>,
     tickets: mpsc::UnboundedSender<(usize, Ticket)>,
+    /// Tickets of those that will leave, and the call at which they do.
+    leaving: Vec<(usize, Ticket)>,
 }
+
+/// A job, the UNet call at which it joins, and the one at which it is given up.
+#[derive(Clone)]
+pub(crate) struct Comer {
+    pub(crate) joins: usize,
+    pub(crate) leaves: Option<usize>,
+    pub(crate) job: Job,
+}
+
+/// What became of a job; `None` for one that was given up.
+pub(crate) type Outcome = Option<Result<Vec<Picture>, EngineError>>;
 
 impl Case {
     fn submit_until(&mut self, call: usize) {
-        for (number, _, job) in self.coming.extract_if(.., |(_, joins, _)| *joins <= call) {
-            self.tickets.send((number, self.engine.submit(job).unwrap())).unwrap();
+        self.leaving.retain(|(leaves, _)| *leaves > call);
+        for (number, comer) in self.coming.extract_if(.., |(_, comer)| comer.joins <= call) {
+            let ticket = self.engine.submit(comer.job).unwrap();
+            match comer.leaves {
+                Some(leaves) => self.leaving.push((leaves, ticket)),
+                None => self.tickets.send((number, ticket)).unwrap(),
+            }
         }
     }
 }
@@ -49,25 +69,47 @@ impl Joins {
 
     /// Runs jobs that join at these calls, and gives their pictures in the order of the jobs.
     pub(crate) async fn run(&self, engine: &Engine, jobs: Vec<(usize, Job)>) -> Vec<Vec<Picture>> {
+        let comers = jobs.into_iter().map(|(joins, job)| Comer { joins, leaves: None, job });
+        let outcomes = self.outcomes(engine, comers.collect()).await;
+        outcomes.into_iter().map(|outcome| outcome.unwrap().unwrap()).collect()
+    }
+
+    /// Runs jobs that join and leave at these calls, and says what became of each.
+    pub(crate) async fn outcomes(&self, engine: &Engine, comers: Vec<Comer>) -> Vec<Outcome> {
         let (tickets, mut submitted) = mpsc::unbounded_channel();
-        let mut pictures = vec![Vec::new(); jobs.len()];
-        let coming = jobs.into_iter().enumerate().map(|(number, (joins, job))| (number, joins, job)).collect();
+        let mut outcomes: Vec<Outcome> = comers.iter().map(|_| None).collect();
+        let coming = comers.into_iter().enumerate().collect();
         self.0.calls.store(0, Ordering::SeqCst);
-        *self.0.case.lock().unwrap() = Some(Case { engine: engine.clone(), coming, tickets });
+        *self.0.case.lock().unwrap() = Some(Case { engine: engine.clone(), coming, tickets, leaving: Vec::new() });
         loop {
             while let Ok((number, ticket)) = submitted.try_recv() {
-                pictures[number] = result(ticket).await.unwrap().pictures;
+                outcomes[number] = Some(result(ticket).await.map(|done| done.pictures));
             }
             // The device rests: whoever was to join later comes now.
-            let mut case = self.0.case.lock().unwrap();
-            let open = case.as_mut().unwrap();
-            let Some(next) = open.coming.iter().map(|(_, joins, _)| *joins).min() else {
-                *case = None;
-                return pictures;
-            };
-            self.0.calls.fetch_max(next, Ordering::SeqCst);
-            open.submit_until(next);
+            if self.bring_next() {
+                continue;
+            }
+            // Whoever leaves may have brought others in until now.
+            while let Ok((number, ticket)) = submitted.try_recv() {
+                outcomes[number] = Some(result(ticket).await.map(|done| done.pictures));
+            }
+            return outcomes;
         }
+    }
+}
+
+impl Joins {
+    /// Brings in who comes next; ends the case where nobody does.
+    fn bring_next(&self) -> bool {
+        let mut case = self.0.case.lock().unwrap();
+        let open = case.as_mut().unwrap();
+        let Some(next) = open.coming.iter().map(|(_, comer)| comer.joins).min() else {
+            *case = None;
+            return false;
+        };
+        self.0.calls.fetch_max(next, Ordering::SeqCst);
+        open.submit_until(next);
+        true
     }
 }
 

@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use falgate::engine::{
-    Backend, BackendError, EncodeRow, Engine, EngineSettings, FakeBackend, FakeSettings, FakeTokenizer, Job, Latents,
-    ModelFacts, Opened, Picture, Schedule, StepRow, TextRow, Timesteps, TokenIds, Tokenize as _, TorchNoise,
-    guidance_embedding,
+    Backend, BackendError, EncodeRow, Engine, EngineError, EngineSettings, FakeBackend, FakeSettings, FakeTokenizer,
+    Job, Lane, Latents, ModelFacts, Opened, Order, Picture, Schedule, StepRow, TextRow, Timesteps, TokenIds,
+    Tokenize as _, TorchNoise, guidance_embedding,
 };
 use proptest::prelude::*;
 
-use super::engine_joining::Joins;
-use super::engine_support::{alone, job, picture, quick, within};
+use super::engine_joining::{Comer, Joins};
+use super::engine_support::{alone, job, painted, picture, quick, within};
 
 /// A job in plain numbers, and the UNet call at which it joins. Jobs themselves do not show their prompts.
 #[derive(Debug, Clone)]
@@ -61,6 +61,12 @@ fn device() -> impl Strategy<Value = (usize, Timesteps)> {
     (1_usize..6, prop_oneof![Just(Timesteps::PerRow), Just(Timesteps::Shared)])
 }
 
+/// Whose a job is, how it stands to older ones, and after how many calls it is given up.
+fn fate() -> impl Strategy<Value = (usize, Order, Option<usize>)> {
+    let order = prop_oneof![2 => Just(Order::InTurn), 2 => Just(Order::NewestFirst), 1 => Just(Order::Supersedes)];
+    (0_usize..3, order, prop::option::weighted(0.4, 0_usize..8))
+}
+
 fn facts(timesteps: Timesteps) -> ModelFacts {
     ModelFacts { timesteps, ..FakeSettings::default().facts }
 }
@@ -98,6 +104,43 @@ proptest! {
             for ((_, job), pictures) in jobs.into_iter().zip(together) {
                 assert!(pictures == alone(job).await);
             }
+        });
+    }
+
+    #[test]
+    fn whoever_leaves_or_is_superseded_disturbs_nobody(
+        jobs in prop::collection::vec((joining(6), fate()), 2..12),
+        (rows, timesteps) in device(),
+    ) {
+        runtime().block_on(async {
+            let lanes: [Lane; 3] = std::array::from_fn(|_| Lane::new());
+            let comers: Vec<Comer> = jobs
+                .into_iter()
+                .map(|(joining, (lane, order, stays))| {
+                    let (joins, job) = joining.job();
+                    Comer { joins, leaves: stays.map(|calls| joins + calls), job: Job { lane: lanes[lane], order, ..job } }
+                })
+                .collect();
+            let joins = Joins::default();
+            let (opened, _control) = FakeBackend::open(FakeSettings { facts: facts(timesteps), ..FakeSettings::default() });
+            let opened = Opened { backend: joins.wrap(opened.backend), ..opened };
+            let engine = Engine::start(settings(rows), |_| Ok(opened));
+            within(engine.ready()).await.unwrap();
+            let outcomes = joins.outcomes(&engine, comers.clone()).await;
+            for (comer, outcome) in comers.iter().zip(outcomes) {
+                match outcome {
+                    None => assert!(comer.leaves.is_some()),
+                    Some(Ok(pictures)) => assert!(pictures == alone(comer.job.clone()).await),
+                    Some(Err(EngineError::Superseded)) => {
+                        let may = |other: &Comer| {
+                            other.job.lane == comer.job.lane && other.job.order == Order::Supersedes && other.joins >= comer.joins
+                        };
+                        assert!(comers.iter().filter(|other| may(other)).count() > usize::from(may(comer)));
+                    }
+                    Some(Err(other)) => panic!("{other}"),
+                }
+            }
+            assert!(alone(job(1)).await == vec![painted(engine.submit(job(1)).unwrap()).await], "the engine serves on");
         });
     }
 
