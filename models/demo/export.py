@@ -122,7 +122,7 @@ def parity(parts, out):
 
 
 def load(checkpoints, words):
-    """The averaged weights of all parts: the decoder of stage 3 if there is one; and the latents' scale."""
+    """The averaged weights of all parts: those of stages `words` and `decoder` if there are any; and the latents' scale."""
     folder = pathlib.Path(checkpoints)
     read = lambda name: torch.load(folder / name, map_location="cpu", weights_only=True)["average"]  # noqa: E731
     encoder, decoder = model.autoencoder()
@@ -130,7 +130,7 @@ def load(checkpoints, words):
     encoder.load_state_dict(average_of(vae, "0."))
     decoder.load_state_dict(average_of(read("decoder.pt"), "") if (folder / "decoder.pt").exists() else average_of(vae, "1."))
     student = Student(tokenizer.write(words))
-    student.load_state_dict(average_of(read("lcm.pt"), ""))
+    student.load_state_dict(average_of(read("words.pt" if (folder / "words.pt").exists() else "lcm.pt"), ""))
     return (student.text, student.unet, encoder, decoder), float((folder / "scale.txt").read_text())
 
 

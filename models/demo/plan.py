@@ -106,6 +106,21 @@ def plan(seed, index, **fixed):
     return p
 
 
+def lacking(seed, index):
+    """A plan in which something is only said: every thing of `LEFT_OUT` in turn, in a third of the scenes another one too."""
+    name, rng = tuple(LEFT_OUT)[index % len(LEFT_OUT)], np.random.default_rng([seed, index, 3])
+    fixed = {"moon": {"time": "night"}, "stars": {"time": "night"}, "sun": {"time": ("day", "sunset", "winter")[rng.integers(3)]},
+             "boats": {"ground": ("sea", "shore")[rng.choice(2, p=(0.7, 0.3))]}}
+    p = plan(seed, index, style=STYLES[rng.integers(4)], **fixed.get(name, {}))
+    others = [other for other in LEFT_OUT if p[other] and other != name]
+    p["left_out"] = {name, *(rng.choice(others, 1) if others and rng.uniform() < 0.33 else ())}
+    for thing in p["left_out"]:
+        p[thing] = [1]
+        usual(p, thing)
+    p["caption"] = caption(rng, p)
+    return p
+
+
 def usual(p, name):
     """Puts what was not drawn where the model can expect it."""
     h = p["horizon"]

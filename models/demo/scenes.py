@@ -14,7 +14,11 @@ TRAIN_SEED, TEST_SEED = 20261123, 424242
 
 def scene(index, side=256, seed=TRAIN_SEED, **fixed):
     """(doodle, picture, plan); pictures are uint8 (side, side, 3)."""
-    p = plan(seed, index, **fixed)
+    return shown(plan(seed, index, **fixed), side)
+
+
+def shown(p, side):
+    """(doodle, picture, plan) of a plan."""
     return byte(doodle(p, side)), byte(style.apply(p, paint(p, side))), p
 
 

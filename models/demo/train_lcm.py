@@ -55,7 +55,7 @@ class Latents:
         self.encoder = self.encoder.to(args.device, memory_format=torch.channels_last).eval()
         self.scenes, self.device = Scenes(args.cache), args.device
         count = min(len(self.scenes), args.scenes or len(self.scenes))
-        self.counts = {"small": count, "large": count if args.device == "cuda" else -(-count // 2)}
+        self.counts = {"small": count, "large": count if args.device == "cuda" or args.stage == "words" else -(-count // 2)}
         self.held = {kind: torch.zeros(n, 3, 4, side, side, dtype=torch.float16).share_memory_()
                      for (kind, n), side in zip(self.counts.items(), (16, 32))}
         self.known = {kind: torch.zeros(n, dtype=torch.bool).share_memory_() for kind, n in self.counts.items()}
@@ -110,9 +110,9 @@ class Batches:
         return z[:, 0], z[:, which], self.ids[index, which - 1].to(self.args.device), False
 
 
-def steps(rng, count):
-    """Start and later timestep of each sample, all on the schedule's ladder."""
-    first = np.where(rng.uniform(size=count) < 0.7, rng.integers(28, 43, count), rng.integers(1, 51, count))
+def steps(rng, count, common=0.7):
+    """Start and later timestep of each sample, all on the schedule's ladder; `common` of them start at strengths of 0.56 to 0.84."""
+    first = np.where(rng.uniform(size=count) < common, rng.integers(28, 43, count), rng.integers(1, 51, count))
     later = np.maximum(1, (first * rng.uniform(0.1, 0.8, count)).astype(int))
     return torch.from_numpy(first * 20 - 1), torch.from_numpy(later * 20 - 1)
 
