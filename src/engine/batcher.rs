@@ -43,6 +43,15 @@ struct Batcher<'a> {
     floor: Floor,
     ledger: Ledger,
     warm_up_px: u32,
+    /// Jobs of calls that failed, which are told once it is known whether the device serves on.
+    fallen: Vec<Fallen>,
+}
+
+/// Jobs of a call that failed, how many rows it had, and why.
+struct Fallen {
+    jobs: Vec<Queued>,
+    rows: usize,
+    cause: Arc<BackendError>,
 }
 
 impl<'a> Batcher<'a> {
@@ -77,7 +86,14 @@ impl<'a> Batcher<'a> {
             "engine ready"
         );
         shared.open(Model { facts, schedule: pipeline.schedule().clone() });
-        Ok(Self { shared, pipeline, floor: Floor::default(), ledger: Ledger::new(limits), warm_up_px })
+        Ok(Self {
+            shared,
+            pipeline,
+            floor: Floor::default(),
+            ledger: Ledger::new(limits),
+            warm_up_px,
+            fallen: Vec::new(),
+        })
     }
 
     fn run(&mut self) -> Result<(), OpenError> {
@@ -89,7 +105,9 @@ impl<'a> Batcher<'a> {
                 Work::Check(pictures) => self.check(&pictures),
             }
             if !self.pipeline.is_sound() {
-                self.recover()?;
+                let recovered = self.recover();
+                std::mem::take(&mut self.fallen).into_iter().for_each(|fallen| self.tell(fallen));
+                recovered?;
             }
         }
         Ok(())
@@ -100,6 +118,12 @@ impl<'a> Batcher<'a> {
         match self.pipeline.warm_up(self.warm_up_px) {
             Ok(()) => {
                 tracing::warn!("device passed a warm-up after its failure and serves on");
+                Ok(())
+            }
+            // Memory may come back, and each call that lacks it says so.
+            Err(BackendError::OutOfMemory) if !self.pipeline.is_suspect() => {
+                self.pipeline.trust_again();
+                tracing::warn!("device has no memory for a warm-up after its failure, and serves on");
                 Ok(())
             }
             Err(cause) => {
@@ -169,10 +193,16 @@ impl<'a> Batcher<'a> {
     }
 
     /// Gives up the jobs of a call that failed: where the device was at fault they run again on another one, if there is one.
-    fn give_up(&self, jobs: Vec<Queued>, rows: usize, cause: &Arc<BackendError>) {
+    fn give_up(&mut self, jobs: Vec<Queued>, rows: usize, cause: &Arc<BackendError>) {
+        let fallen = Fallen { jobs, rows, cause: Arc::clone(cause) };
+        let is_doubtful = !self.pipeline.is_sound() && !self.pipeline.is_suspect();
+        if is_doubtful { self.fallen.push(fallen) } else { self.tell(fallen) }
+    }
+
+    fn tell(&self, Fallen { jobs, rows, cause }: Fallen) {
         let jobs = if cause.is_the_devices() { self.shared.run_elsewhere(jobs) } else { jobs };
         for queued in jobs {
-            queued.answer.give(Err(EngineError::Backend { rows, cause: Arc::clone(cause) }));
+            queued.answer.give(Err(EngineError::Backend { rows, cause: Arc::clone(&cause) }));
         }
     }
 

@@ -57,6 +57,11 @@ impl Pipeline {
         self.trust == Trust::Sound
     }
 
+    /// Takes the backend for sound without a warm-up.
+    pub(super) fn trust_again(&mut self) {
+        self.trust = Trust::Sound;
+    }
+
     /// Whether the backend panicked since its last warm-up.
     pub(super) fn is_suspect(&self) -> bool {
         self.trust == Trust::Suspect

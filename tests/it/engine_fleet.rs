@@ -216,6 +216,15 @@ async fn memory_that_runs_short_makes_calls_smaller_and_fails_nobody() {
 }
 
 #[tokio::test]
+async fn a_device_without_memory_for_a_warm_up_is_not_lost() {
+    let (engine, control) = engine(quick()).await;
+    control.inject(FakePart::Step, 0, FakeFault::Fail);
+    control.inject(FakePart::Step, 0, FakeFault::OutOfMemory);
+    assert!(result(engine.submit(job(1)).unwrap()).await.is_err());
+    painted(engine.submit(job(2)).unwrap()).await;
+}
+
+#[tokio::test]
 async fn one_picture_that_does_not_fit_into_memory_fails_with_that() {
     let (engine, control) = engine(quick()).await;
     control.inject(FakePart::Encode, 0, FakeFault::OutOfMemory);
